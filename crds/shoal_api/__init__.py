@@ -1,0 +1,1 @@
+"""The treaty: what operator, gateway and replica agree on. Imports nothing but pydantic."""

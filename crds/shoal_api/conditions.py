@@ -1,0 +1,68 @@
+"""Conditions of a ModelDeployment: every type and reason is a constant, its meaning written here once."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class ConditionType(StrEnum):
+    """What a condition is about."""
+
+    READY = "Ready"
+    """The model answers, or is at zero on purpose and will answer when asked."""
+    ACTIVE = "Active"
+    """At least one replica is wanted; outside Ready: a model at zero is Ready and not Active."""
+    PROGRESSING = "Progressing"
+    """Something is under way: replicas start, a revision replaces another."""
+    SCALING_ACTIVE = "ScalingActive"
+    """The number of replicas follows the load."""
+    NAMES_GRANTED = "NamesGranted"
+    """Every name that the manifest claims leads to this model."""
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. docs/reference/conditions.md is made of these docstrings."""
+
+    REPLICAS_READY = "ReplicasReady"
+    """Ready: as many replicas as wanted answer."""
+    SOME_REPLICAS_READY = "SomeReplicasReady"
+    """Ready: fewer replicas than wanted answer; the others are on their way."""
+    AT_ZERO = "AtZero"
+    """Ready, not Active: no replica is wanted."""
+    STARTING = "Starting"
+    """Not Ready yet, Progressing: the first replicas load the model."""
+    RESTARTING = "Restarting"
+    """Not Ready, Progressing: a replica ended and is started again after a pause; the message carries its sentence."""
+    CANNOT_START = "CannotStart"
+    """Not Ready: a replica gave up for a cause that repeating cannot heal; the message carries its own sentence.
+    Change the manifest."""
+    INVALID_SPEC = "InvalidSpec"
+    """Not Ready: the manifest asks for what cannot be; the message names the field."""
+    NOT_BUILT = "NotBuilt"
+    """Not Ready: the manifest asks for what this version of Shoal does not do yet; the message names the field."""
+    ROLLING_OUT = "RollingOut"
+    """Progressing: replicas of an older revision are being replaced."""
+    COMPLETE = "Complete"
+    """Not Progressing: everything is as the manifest wishes."""
+    FIXED_REPLICAS = "FixedReplicas"
+    """Not ScalingActive: `spec.replicas` names the number."""
+    ALL_GRANTED = "AllGranted"
+    """NamesGranted: no other model claims one of the names."""
+    NAME_TAKEN = "NameTaken"
+    """Not NamesGranted: an older model holds one of the names; the message tells which and who."""
+
+
+class Condition(BaseModel):
+    """One condition, in the shape of Kubernetes' metav1.Condition."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(min_length=1, max_length=1024)
+    message: str = Field(default="", max_length=32_768)
+    observed_generation: int = 0
+    last_transition_time: datetime

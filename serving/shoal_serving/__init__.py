@@ -1,0 +1,1 @@
+"""The data plane: gateway, replica program, and a simulator that stands in for the engine."""

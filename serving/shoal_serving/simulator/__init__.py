@@ -1,0 +1,1 @@
+"""A stand-in engine for tests, benchmarks and clusters without a GPU."""
