@@ -35,7 +35,7 @@ class Reason(StrEnum):
     STARTING = "Starting"
     """Not Ready yet, Progressing: the first replicas load the model."""
     RESTARTING = "Restarting"
-    """Not Ready, Progressing: a replica ended and is started again after a pause; the message carries its sentence."""
+    """Not Ready, Progressing: a replica ended or fell silent and is started again; the message carries its sentence."""
     CANNOT_START = "CannotStart"
     """Not Ready: a replica gave up for a cause that repeating cannot heal; the message carries its own sentence.
     Change the manifest."""
@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """Not Progressing: everything is as the manifest wishes."""
     FIXED_REPLICAS = "FixedReplicas"
     """Not ScalingActive: `spec.replicas` names the number."""
+    DEFAULT_REPLICAS = "DefaultReplicas"
+    """Not ScalingActive: neither `spec.replicas` nor `spec.scaling` is given; one replica is wanted."""
     ALL_GRANTED = "AllGranted"
     """NamesGranted: no other model claims one of the names."""
     NAME_TAKEN = "NameTaken"

@@ -1,6 +1,6 @@
 """What an API server does with a custom resource, in small: defaults, schema, closed objects, CEL.
 
-The CEL is evaluated by the `common-expression-language` wheel, the schema by jsonschema; neither knows our Python rules.
+The CEL is evaluated by the `common-expression-language` wheel, the schema by jsonschema; they do not know our rules.
 """
 
 import copy

@@ -1,0 +1,26 @@
+"""The reference pages say what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shoal_api import reference
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", sorted(reference.pages()))
+def test_a_generated_page_is_the_rendered_one(name: str) -> None:
+    assert (ROOT / "docs/reference" / name).read_text() == reference.pages()[name], "run `make crds`"
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())]
+
+    broken = [
+        (page.name, target) for page, target in links if "://" not in target and not (page.parent / target).exists()
+    ]
+
+    assert broken == []
