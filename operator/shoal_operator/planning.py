@@ -1,0 +1,173 @@
+"""Decide what must change, so that what is there becomes what is wished."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from shoal_api import naming
+from shoal_api.termination import LastWords
+from shoal_operator import rollout
+from shoal_operator.observed import Observed, Replica, ReplicaState, Revision
+from shoal_operator.rollout import Desired, Target
+
+
+class Step(StrEnum):
+    """What a plan is about; stands as `reason=` in the log and on Events."""
+
+    NOTHING = "Nothing"
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+    REPLACED = "Replaced"
+    """A replica that cannot become ready makes way."""
+    ROLLED_OUT = "RolledOut"
+    """A replica of an older revision makes way for the new one."""
+    RESTORED = "Restored"
+    """The new revision cannot start: the old one comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReplica:
+    """A replica to be made."""
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A revision to be remembered as not to be tried."""
+
+    revision: str
+    words: LastWords
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to make and what to drain now, and when to look again even if nothing happens."""
+
+    create: tuple[NewReplica, ...] = ()
+    delete: tuple[str, ...] = ()
+    give_up: tuple[GivenUp, ...] = ()
+    forget: tuple[str, ...] = ()
+    """Revisions whose fault is forgotten, because the wish has changed."""
+    step: Step = Step.NOTHING
+    because: str = ""
+    look_again_after: float | None = None
+
+    @property
+    def changes_something(self) -> bool:
+        return bool(self.create or self.delete or self.give_up or self.forget)
+
+
+def make(desired: Desired, observed: Observed, now: datetime) -> Plan:
+    """The next step from what is observed to what is desired; nothing where they agree."""
+    forget = _forgotten(desired, observed)
+    observed = _with_faults(observed, dict.fromkeys(forget))
+    words = rollout.given_up(desired, observed, now)
+    give_up = (GivenUp(desired.revision, words),) if words else ()
+    observed = _with_faults(observed, {desired.revision: words}) if words else observed
+    target = rollout.target(desired, observed)
+    delete, step, because = _deletions(desired, target, observed, now)
+    create = _creations(desired, target, observed, frozenset(delete))
+    if create and not delete:
+        step, because = _why_created(desired, target, create)
+    return Plan(create, delete, give_up, forget, step, because, _look_again(desired, observed, now))
+
+
+def _with_faults(observed: Observed, faults: Mapping[str, LastWords | None]) -> Observed:
+    known = {r.name for r in observed.revisions}
+    revisions = (*observed.revisions, *(Revision(name) for name in faults if name not in known))
+    return replace(
+        observed, revisions=tuple(replace(r, fault=faults[r.name]) if r.name in faults else r for r in revisions)
+    )
+
+
+def _forgotten(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """A fault counts while its revision is wished for; asking for none is a way to have it tried again."""
+    return tuple(
+        r.name for r in observed.revisions if r.fault and (r.name != desired.revision or desired.replicas == 0)
+    )
+
+
+def _deletions(
+    desired: Desired, target: Target, observed: Observed, now: datetime
+) -> tuple[tuple[str, ...], Step, str]:
+    staying = observed.staying
+    if desired.replicas == 0 and staying:
+        return _names(staying), Step.SCALED_DOWN, "no replica is wanted"
+    hopeless = tuple(r for r in staying if rollout.is_hopeless(r, desired, now))
+    if hopeless:
+        words = hopeless[0].last_words
+        said = words.sentence if words else f"not ready within {desired.start_deadline_seconds:.0f} s"
+        return _names(hopeless), Step.REPLACED, f"{hopeless[0].name}: {said}"
+    if not target.creatable:
+        # What cannot start is not left trying; what serves goes on, whatever its revision.
+        stuck = tuple(r for r in staying if r.state is not ReplicaState.READY and r.revision != target.revision)
+        surplus = _surplus(staying, target, desired.replicas)
+        leaving = _names((*stuck, *(r for r in surplus if r not in stuck)))
+        return leaving, Step.SCALED_DOWN if leaving else Step.NOTHING, target.because if leaving else ""
+    step = Step.RESTORED if target.revision != desired.revision else Step.ROLLED_OUT
+    because = target.because or f"revision {target.revision} replaces it"
+    useless = tuple(r for r in staying if r.revision != target.revision and r.state is not ReplicaState.READY)
+    if useless:
+        return _names(useless), step, because
+    outdated = tuple(r for r in staying if r.revision != target.revision)
+    current = tuple(r for r in staying if r.revision == target.revision)
+    all_current_ready = all(r.state is ReplicaState.READY for r in current)
+    surging = 1 if desired.surge and outdated and not all_current_ready else 0
+    surplus = _surplus(staying, target, desired.replicas + surging)
+    if surplus:
+        moved = bool(outdated) and desired.surge
+        return _names(surplus), step if moved else Step.SCALED_DOWN, because if moved else f"{desired.replicas} wanted"
+    settled = all_current_ready and len(staying) == desired.replicas and len(staying) == len(observed.replicas)
+    if outdated and not desired.surge and settled:
+        return (rollout.first_to_go(outdated, target.revision)[0].name,), step, because
+    return (), Step.NOTHING, ""
+
+
+def _creations(desired: Desired, target: Target, observed: Observed, leaving: frozenset[str]) -> tuple[NewReplica, ...]:
+    if not target.creatable:
+        return ()
+    staying = [r for r in observed.staying if r.name not in leaving]
+    outdated = any(r.revision != target.revision for r in staying)
+    # Without surge the room of a replica that still drains is not free yet: its GPU and memory are in use.
+    taken = len(staying) if desired.surge else len(observed.replicas)
+    room = desired.replicas + (1 if desired.surge and outdated else 0) - taken
+    return tuple(NewReplica(name, target.revision) for name in _free_names(desired, target, observed, room))
+
+
+def _why_created(desired: Desired, target: Target, create: tuple[NewReplica, ...]) -> tuple[Step, str]:
+    if target.revision != desired.revision:
+        return Step.RESTORED, target.because
+    return Step.SCALED_UP, f"{desired.replicas} wanted, {len(create)} missing of revision {target.revision}"
+
+
+def _free_names(desired: Desired, target: Target, observed: Observed, count: int) -> list[str]:
+    """Deterministic, so that two operators never make two replicas for one need."""
+    used = {replica.name for replica in observed.replicas}
+    names: list[str] = []
+    index = 0
+    while len(names) < count:
+        name = naming.object_name(desired.model, target.revision, str(index))
+        if name not in used:
+            names.append(name)
+        index += 1
+    return names
+
+
+def _surplus(staying: tuple[Replica, ...], target: Target, wanted: int) -> tuple[Replica, ...]:
+    return tuple(rollout.first_to_go(staying, target.revision)[: max(0, len(staying) - wanted)])
+
+
+def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
+    return tuple(replica.name for replica in replicas)
+
+
+def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
+    """The deadlines of those that start."""
+    left = [
+        desired.start_deadline_seconds - (now - r.since).total_seconds()
+        for r in observed.in_state(ReplicaState.STARTING)
+    ]
+    return max(0.0, min(left)) if left else None

@@ -1,0 +1,45 @@
+"""One reconcile for every cause: gather, decide, carry out, tell. Right after a restart, harmless when run twice."""
+
+from datetime import datetime
+from typing import Protocol
+
+from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api.naming import Grant
+from shoal_operator import planning, rendering, rollout, scaling, status
+from shoal_operator.observed import Observed
+from shoal_operator.outcome import Outcome
+from shoal_operator.planning import Plan
+from shoal_operator.rollout import Desired
+
+
+class World(Protocol):
+    """Where replicas live: a cluster, or one machine."""
+
+    @property
+    def auto_strategy(self) -> RolloutStrategy:
+        """What `rollout.strategy: Auto` means here."""
+
+    async def observe(self, md: ModelDeployment, revision: str) -> Observed:
+        """The facts about the model; `revision` is the one its manifest asks for."""
+
+    async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
+        """Make and drain what the plan says; returns before replicas are ready or gone."""
+
+
+async def reconcile(md: ModelDeployment, grant: Grant, world: World, now: datetime) -> Outcome:
+    """Bring the world one step closer to what the manifest asks for."""
+    revision = rendering.revision(md)
+    observed = await world.observe(md, revision)
+    decision = scaling.decide(md.spec)
+    desired = Desired(
+        model=md.metadata.name,
+        revision=revision,
+        replicas=decision.replicas,
+        surge=rollout.may_surge(md.spec.rollout.strategy, world.auto_strategy),
+        start_deadline_seconds=md.spec.rollout.start_deadline_seconds,
+    )
+    plan = planning.make(desired, observed, now)
+    if plan.changes_something:
+        await world.carry_out(md, plan, now)
+        observed = await world.observe(md, revision)
+    return Outcome(desired, observed, plan, status.derive(md, desired, decision, observed, grant, now))

@@ -1,0 +1,168 @@
+"""Derive what the user is told: counts and conditions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from shoal_api.conditions import Condition, ConditionType, Reason
+from shoal_api.modeldeployment import LastScale, ModelDeployment, Status
+from shoal_api.naming import Grant
+from shoal_api.replica_config import Stage
+from shoal_api.rules import Fault
+from shoal_operator import rollout
+from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState
+from shoal_operator.rollout import Desired
+from shoal_operator.scaling import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one condition says, without its times."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: Reason
+    message: str
+
+
+def derive(
+    md: ModelDeployment, desired: Desired, decision: Decision, observed: Observed, grant: Grant, now: datetime
+) -> Status:
+    """The status of an accepted model; `md.status` is the previous one."""
+    findings = {
+        ConditionType.READY: _ready(desired, observed),
+        ConditionType.ACTIVE: _active(decision),
+        ConditionType.PROGRESSING: _progressing(desired, observed),
+        ConditionType.SCALING_ACTIVE: Finding("False", decision.reason, decision.because),
+        ConditionType.NAMES_GRANTED: _names_granted(grant),
+    }
+    before = md.status
+    last_scale = before.last_scale
+    if before.desired_replicas != decision.replicas:
+        last_scale = LastScale(
+            time=now,
+            from_replicas=before.desired_replicas,
+            to_replicas=decision.replicas,
+            reason=decision.reason,
+            because=decision.because,
+        )
+    return Status(
+        observed_generation=md.metadata.generation,
+        desired_replicas=decision.replicas,
+        replicas=len(observed.replicas),
+        ready_replicas=len(observed.ready),
+        revision=desired.revision,
+        selector=before.selector,
+        names=list(grant.names),
+        last_scale=last_scale,
+        load=before.load,
+        conditions=_conditions(md, findings, now),
+    )
+
+
+def refused(md: ModelDeployment, faults: list[Fault], reason: Reason, now: datetime) -> Status:
+    """The status of a model whose manifest cannot be carried out; what ran before goes on and keeps its counts."""
+    sentence = "; ".join(str(fault) for fault in faults)
+    findings = {
+        ConditionType.READY: Finding("False", reason, sentence),
+        ConditionType.PROGRESSING: Finding("False", reason, sentence),
+    }
+    conditions = _conditions(md, findings, now)
+    return md.status.model_copy(update={"observed_generation": md.metadata.generation, "conditions": conditions})
+
+
+def condition(status: Status, kind: ConditionType) -> Condition | None:
+    """The condition of this type, where the status has it."""
+    return next((c for c in status.conditions if c.type is kind), None)
+
+
+def _ready(desired: Desired, observed: Observed) -> Finding:
+    ready = len(observed.ready)
+    against = rollout.obstacle(desired, observed)
+    if desired.replicas == 0:
+        return Finding("True", Reason.AT_ZERO, "no replica is wanted")
+    if ready and against and not any(r.revision == desired.revision for r in observed.ready):
+        message = f"{ready} of an older revision answer; the revision of the manifest cannot start: {against.sentence}"
+        return Finding("True", Reason.SOME_REPLICAS_READY, message)
+    if ready >= desired.replicas:
+        return Finding("True", Reason.REPLICAS_READY, f"{ready} of {desired.replicas} replicas answer")
+    reason, message = _missing(desired, observed)
+    if ready:
+        return Finding("True", Reason.SOME_REPLICAS_READY, f"{ready} of {desired.replicas} replicas answer; {message}")
+    return Finding("False", reason, message)
+
+
+def _missing(desired: Desired, observed: Observed) -> tuple[Reason, str]:
+    """Why a replica that is wanted does not answer."""
+    against = rollout.obstacle(desired, observed)
+    on_their_way = [r for r in observed.staying if r.state is ReplicaState.STARTING]
+    failed = [r for r in observed.staying if r.state is ReplicaState.FAILED]
+    if against and not on_their_way and not rollout.target(desired, observed).creatable:
+        return Reason.CANNOT_START, against.sentence
+    if failed:
+        return Reason.RESTARTING, _restarting(failed[0])
+    if against:
+        return Reason.STARTING, f"an older revision is restored; that of the manifest cannot start: {against.sentence}"
+    lost = [r for r in on_their_way if r.stage == NOT_ANSWERING]
+    if lost:
+        return Reason.RESTARTING, f"{lost[0].name} was ready and does not answer any more"
+    again = [r for r in on_their_way if r.last_words]
+    if again:
+        return Reason.RESTARTING, _restarting(again[0])
+    stage = next((f", {r.name} is at {r.stage}" for r in on_their_way if r.stage not in ("", Stage.READY)), "")
+    return Reason.STARTING, f"{len(on_their_way)} starting{stage}"
+
+
+def _restarting(replica: Replica) -> str:
+    said = replica.last_words.sentence if replica.last_words else "it ended without a word"
+    return f"{replica.name} is started again ({replica.restarts} so far): {said}"
+
+
+def _active(decision: Decision) -> Finding:
+    if decision.replicas == 0:
+        return Finding("False", Reason.AT_ZERO, decision.because)
+    return Finding("True", decision.reason, decision.because)
+
+
+def _progressing(desired: Desired, observed: Observed) -> Finding:
+    target = rollout.target(desired, observed)
+    against = rollout.obstacle(desired, observed)
+    settled = len(observed.ready) == len(observed.replicas) == desired.replicas
+    if against and desired.replicas and (not target.creatable or settled):
+        return Finding("False", Reason.CANNOT_START, against.sentence)
+    outdated = [r for r in observed.replicas if r.revision != target.revision]
+    if outdated and desired.replicas:
+        message = f"{len(outdated)} replicas of another revision than {target.revision}"
+        return Finding("True", Reason.ROLLING_OUT, message)
+    if settled:
+        return Finding("False", Reason.COMPLETE, f"{desired.replicas} replicas of revision {target.revision}")
+    if len(observed.ready) < desired.replicas:
+        reason, message = _missing(desired, observed)
+        return Finding("True", reason, message)
+    return Finding("True", Reason.ROLLING_OUT, f"{len(observed.replicas) - desired.replicas} replicas drain")
+
+
+def _names_granted(grant: Grant) -> Finding:
+    if not grant.taken:
+        return Finding("True", Reason.ALL_GRANTED, ", ".join(grant.names))
+    taken = "; ".join(f"'{name}' belongs to {holder}" for name, holder in grant.taken)
+    return Finding("False", Reason.NAME_TAKEN, f"{taken}: choose another in spec.model.names")
+
+
+def _conditions(md: ModelDeployment, findings: dict[ConditionType, Finding], now: datetime) -> list[Condition]:
+    before = {c.type: c for c in md.status.conditions}
+    return [
+        Condition(
+            type=kind,
+            status=finding.status,
+            reason=finding.reason,
+            message=finding.message[:32_768],
+            observed_generation=md.metadata.generation,
+            last_transition_time=_since(before.get(kind), finding, now),
+        )
+        for kind, finding in findings.items()
+    ]
+
+
+def _since(before: Condition | None, finding: Finding, now: datetime) -> datetime:
+    """A time moves only when the status flips: reasons and messages may change within one."""
+    return before.last_transition_time if before and before.status == finding.status else now

@@ -1,0 +1,29 @@
+"""The door to status files: one per run, replaced whole at every change."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shoal_operator import run_directory
+from shoal_operator.run_directory import STATUS_FILE
+from shoal_operator.status_report import UpReport
+
+
+def write(root: Path, report: UpReport) -> None:
+    run_directory.write_whole(root / STATUS_FILE, report.model_dump_json(by_alias=True, indent=1))
+
+
+def read_all(runs: Path) -> tuple[list[UpReport], list[Path]]:
+    """The reports of every `shoal up` that runs, and the folders of those that ended without clearing up."""
+    running: list[UpReport] = []
+    dead: list[Path] = []
+    for file in sorted(runs.glob(f"*/{STATUS_FILE}")):
+        try:
+            report = UpReport.model_validate_json(file.read_text())
+        except (FileNotFoundError, ValidationError):  # ended while we looked, or written by another version
+            continue
+        if run_directory.is_held(file.parent):
+            running.append(report)
+        else:
+            dead.append(file.parent)
+    return running, dead

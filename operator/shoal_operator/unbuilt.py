@@ -1,0 +1,35 @@
+"""What a manifest may ask for and this version does not do yet: refused by name, never ignored in silence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shoal_api.modeldeployment import Continuation, ModelDeployment
+from shoal_api.rules import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuilt:
+    """A field whose behaviour is not there yet."""
+
+    path: str
+    is_asked_for: Callable[[ModelDeployment], bool]
+    sentence: str
+
+
+UNBUILT = (
+    Unbuilt(
+        "spec.scaling",
+        lambda md: "scaling" in md.spec.model_fields_set and md.spec.replicas is None,
+        "replicas do not follow the load in this version; name their number in spec.replicas",
+    ),
+    Unbuilt(
+        "spec.routing.continuation",
+        lambda md: md.spec.routing.continuation is Continuation.EXACT,
+        "cut streams are not continued in this version; set it to Off",
+    ),
+)
+
+
+def faults(md: ModelDeployment, table: tuple[Unbuilt, ...] = UNBUILT) -> list[Fault]:
+    """Everything the manifest asks for that is in the table."""
+    return [Fault(row.path, row.sentence) for row in table if row.is_asked_for(md)]
