@@ -1,0 +1,46 @@
+"""The access log: one line per request to an inference path, written in batches; no prompt and no key is ever in it."""
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+
+class AccessLog:
+    """Collects lines and writes them together: a write per request would cost more than the request."""
+
+    __slots__ = ("_lines", "_out", "_wall_clock")
+
+    def __init__(self, wall_clock: Callable[[], str], out: TextIO | None = sys.stdout) -> None:
+        self._lines: list[str] = []
+        self._out = out
+        self._wall_clock = wall_clock
+
+    def note(
+        self,
+        request: bytes,
+        model: str,
+        route: str,
+        outcome: str,
+        status: int,
+        attempts: int,
+        queue_seconds: float,
+        first_byte_seconds: float,
+        duration_seconds: float,
+        sent: int,
+    ) -> None:
+        """A request ended."""
+        if self._out is not None:
+            self._lines.append(
+                f"request={request.decode('ascii')} model={model or '-'} route={route} outcome={outcome}"
+                f" status={status} attempts={attempts} queue_ms={queue_seconds * 1000:.1f}"
+                f" first_byte_ms={first_byte_seconds * 1000:.1f} duration_ms={duration_seconds * 1000:.1f}"
+                f" bytes={sent}\n"
+            )
+
+    def flush(self) -> None:
+        """Write what was collected; each line with the time of the batch."""
+        if self._lines and self._out is not None:
+            stamp = f"time={self._wall_clock()} "
+            self._out.write(stamp + stamp.join(self._lines))
+            self._out.flush()
+            self._lines.clear()

@@ -1,0 +1,41 @@
+"""The two FastAPI apps: beside the inference paths on the clients' port, and on the internal port."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, Response
+
+from shoal_api.load import LOAD_PATH, LoadSnapshot
+from shoal_serving.gateway import routes
+from shoal_serving.gateway.route_table import RouteTable
+
+
+def for_clients(table: Callable[[], RouteTable]) -> FastAPI:
+    """What clients reach, without the inference paths."""
+    app = FastAPI(title="Shoal", docs_url=None, redoc_url=None)
+    app.include_router(routes.models_router(table))
+    routes.in_openai_shape(app)
+    return app
+
+
+def internal(is_ready: Callable[[], bool], metrics: Callable[[], bytes], load: Callable[[], LoadSnapshot]) -> FastAPI:
+    """What Kubernetes, Prometheus and the operator reach."""
+    app = FastAPI(title="Shoal gateway, internal", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        return PlainTextResponse("ok\n")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        return PlainTextResponse("ok\n") if is_ready() else PlainTextResponse("not ready\n", 503)
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get(LOAD_PATH)
+    async def show_load() -> LoadSnapshot:
+        return load()
+
+    return app

@@ -1,0 +1,208 @@
+"""Bring the requests of one model and its endpoints together: at once where there is room, else in order of arrival."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from shoal_api.routes import Endpoint, ModelRoute
+from shoal_serving.gateway import balancing
+from shoal_serving.gateway.endpoint_health import Health
+from shoal_serving.gateway.waiting_room import Admission, WaitingRoom, admit
+
+log = logging.getLogger(__name__)
+
+
+class EndpointState:
+    """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
+
+    __slots__ = ("facts", "gone", "health", "in_flight", "uid")
+
+    def __init__(self, facts: Endpoint) -> None:
+        self.facts = facts
+        self.uid = facts.uid
+        self.in_flight = 0
+        self.health = Health()
+        self.gone = False
+
+    def retire(self) -> None:
+        """It left the route table: nothing new goes there, what runs may end."""
+        self.gone = True
+
+
+E = TypeVar("E", bound=EndpointState)
+E_contra = TypeVar("E_contra", bound=EndpointState, contravariant=True)
+
+
+class Asking(Protocol[E_contra]):
+    """A request that wants an endpoint. `tried` holds the uids on which an attempt was spent."""
+
+    number: int
+    tried: set[str]
+
+    def is_deadly(self) -> bool:
+        """Whether an engine ended over it already."""
+
+    def granted(self, endpoint: E_contra) -> None:
+        """The endpoint is reserved for it; `release` must follow."""
+
+    def stranded(self) -> None:
+        """It ended an engine already and there is no endpoint left that it did not try."""
+
+    def unrouted(self) -> None:
+        """Its model left the route table."""
+
+
+class Dispatcher(Generic[E]):
+    """The line and the endpoints of one model."""
+
+    def __init__(
+        self,
+        route: ModelRoute,
+        make_endpoint: Callable[[ModelRoute, Endpoint], E],
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        call_at: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self.route = route
+        self.limit = route.queue.max_in_flight_per_replica
+        self.endpoints: tuple[E, ...] = ()
+        self.in_flight = 0
+        self.room: WaitingRoom[Asking[E]] = WaitingRoom()
+        self._make_endpoint = make_endpoint
+        self._clock = clock
+        self._random = random
+        self._call_at = call_at
+        self._alarm: float | None = None
+        self._is_closed = False
+        self._leaving: dict[str, E] = {}
+        self.update(route)
+
+    def update(self, route: ModelRoute) -> None:
+        """Another snapshot: new endpoints come in, missing ones retire, the limits are the new ones."""
+        self.route = route
+        self.limit = route.queue.max_in_flight_per_replica
+        known = {endpoint.uid: endpoint for endpoint in self.endpoints}
+        now_there: dict[str, E] = {}
+        for facts in route.endpoints:
+            old = known.get(facts.uid)
+            same = old is not None and (old.facts.host, old.facts.port) == (facts.host, facts.port)
+            now_there[facts.uid] = old if old is not None and same else self._make_endpoint(route, facts)
+        for endpoint in self.endpoints:
+            if now_there.get(endpoint.uid) is not endpoint:
+                endpoint.retire()
+                if endpoint.in_flight:
+                    self._leaving[endpoint.uid] = endpoint
+        self.endpoints = tuple(now_there.values())
+        self.wake()
+
+    def close(self) -> None:
+        """The model is gone: nobody waits for it any more."""
+        self._is_closed = True
+        for endpoint in self.endpoints:
+            endpoint.retire()
+        self.endpoints = ()
+        for ticket in list(self.room):
+            self.room.leave(ticket)
+            ticket.unrouted()
+
+    def ask(self, ticket: Asking[E]) -> E | Admission:
+        """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
+        now = self._clock()
+        if not self.room:
+            endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
+            if endpoint is not None:
+                self._reserve(endpoint)
+                return endpoint
+        admission = admit(len(self.room), self.route.queue.max_waiting)
+        if admission is Admission.WAIT:
+            self.room.join(ticket)
+            self._set_alarm(now)
+        return admission
+
+    def ask_again(self, ticket: Asking[E], endpoint: E) -> None:
+        """Give the endpoint back and stand at the old place; whoever stands there first is served first."""
+        if self._is_closed:
+            self.release(endpoint)
+            ticket.unrouted()
+            return
+        self.room.join(ticket)
+        self.release(endpoint)
+
+    def release(self, endpoint: E) -> None:
+        """A request is through with its endpoint: the next may go."""
+        endpoint.in_flight -= 1
+        self.in_flight -= 1
+        if endpoint.gone and not endpoint.in_flight:
+            self._leaving.pop(endpoint.uid, None)
+        if self.room:
+            self.wake()
+
+    def leave(self, ticket: Asking[E]) -> None:
+        """A waiting request goes without being served."""
+        self.room.leave(ticket)
+
+    def has_untried(self, tried: set[str]) -> bool:
+        """Whether the route has an endpoint on which no attempt was spent."""
+        return any(endpoint.uid not in tried for endpoint in self.endpoints)
+
+    def wake(self) -> None:
+        """Send as many as there is room for, in order, and not one more."""
+        if not self.room:
+            return
+        now = self._clock()
+        grants: list[tuple[Asking[E], E]] = []
+        stranded: list[Asking[E]] = []
+        for ticket in self.room:
+            endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
+            if endpoint is not None:
+                self._reserve(endpoint)
+                grants.append((ticket, endpoint))
+            elif not ticket.tried:
+                break
+            elif ticket.is_deadly() and not self.has_untried(ticket.tried):
+                stranded.append(ticket)
+        for ticket, _ in grants:
+            self.room.leave(ticket)
+        for ticket in stranded:
+            self.room.leave(ticket)
+        self._set_alarm(now)
+        for ticket, endpoint in grants:
+            ticket.granted(endpoint)
+        for ticket in stranded:
+            ticket.stranded()
+
+    def in_flight_by_replica(self) -> Mapping[str, int]:
+        """What runs where, also on endpoints that are no longer in the table."""
+        counts: dict[str, int] = {}
+        for endpoint in (*self.endpoints, *self._leaving.values()):
+            if endpoint.in_flight:
+                counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
+        return counts
+
+    def _reserve(self, endpoint: E) -> None:
+        endpoint.in_flight += 1
+        self.in_flight += 1
+        endpoint.health.begin()
+
+    def _set_alarm(self, now: float) -> None:
+        """Look again when the first skipped endpoint may be asked; a release or a new table wakes by itself.
+
+        `now` is the moment at which the endpoints were looked at: one that opens a moment later must not be missed.
+        """
+        if not self.room:
+            return
+        times = [
+            endpoint.health.skip_until
+            for endpoint in self.endpoints
+            if endpoint.health.skip_until > now and not endpoint.health.on_trial
+        ]
+        if not times:
+            return
+        at = min(times)
+        if self._alarm is None or at < self._alarm or self._alarm <= now:
+            self._alarm = at
+            self._call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()

@@ -1,0 +1,378 @@
+"""The life of one request that has a model: it waits, tries endpoints, is answered or refused, and is counted once."""
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from shoal_api.routes import ModelRoute
+from shoal_serving.gateway import errors
+from shoal_serving.gateway.attempt import Attempt, Outgoing, Stage
+from shoal_serving.gateway.checking import Checked
+from shoal_serving.gateway.errors import Outcome, Refusal
+from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, Happening, History, Step, verdict
+from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.upstream import LiveEndpoint
+from shoal_serving.gateway.waiting_room import Admission
+
+if TYPE_CHECKING:
+    from shoal_serving.gateway.switchboard import Switchboard
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT = b": waiting\n\n"
+_STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
+_CANCELLED_STATUS = 499
+
+
+class Client(Protocol):
+    """What an exchange needs of the connection that asked."""
+
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """A whole answer."""
+
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
+        """The head of an answer, and its first bytes; `length` where it is known."""
+
+    def more(self, data: bytes) -> None:
+        """Further bytes."""
+
+    def end(self, data: bytes = b"", *, close: bool = False) -> None:
+        """The last bytes."""
+
+    def cut(self) -> None:
+        """Close the connection in the middle: what was sent is not whole."""
+
+
+class Exchange:
+    """One request to an inference path. `_attempt` is None while it waits."""
+
+    # Defaults on the class cost nothing per request; most requests never change most of these.
+    history: History = NONE_YET
+    _attempt: Attempt | None = None
+    _is_committed = False
+    _is_early = False
+    _is_done = False
+    _last_write = 0.0
+    _queue_seconds = 0.0
+    _sent_bytes = 0
+    _status = 0
+
+    def __init__(
+        self,
+        switchboard: "Switchboard",
+        client: Client,
+        surface: Surface,
+        target: bytes,
+        checked: Checked,
+        size: int,
+        arrived: float,
+    ) -> None:
+        """`size`: the bytes that this request has taken of the budget; they are given back by it."""
+        self.surface = surface
+        self.clock = switchboard.clock
+        self.arrived = self._queued_at = arrived
+        self.number = switchboard.next_number()
+        self.tried: set[str] = set()
+        self._switchboard = switchboard
+        self._client = client
+        self._is_asked_stream = checked.stream
+        self._request_id = checked.request_id
+        self._client_lines = checked.client_lines
+        self._line = checked.line
+        self._first_line = b"POST %b HTTP/1.1\r\n" % target
+        self._engine_lines = checked.engine_lines
+        self._body = checked.body
+        self._size = size
+
+    # -- before an endpoint has it
+
+    def start(self) -> None:
+        """Find an endpoint, or wait."""
+        switchboard, line = self._switchboard, self._line
+        switchboard.exchanges.add(self)
+        if line.route.cannot_start and not line.dispatcher.endpoints:
+            self._refuse(_cannot_start(line.route))
+            return
+        if switchboard.is_shedding:
+            self._refuse(switchboard.stopping())
+            return
+        endpoint = line.dispatcher.ask(self)
+        if isinstance(endpoint, LiveEndpoint):
+            self._try(endpoint)
+        elif endpoint is Admission.FULL:
+            self._refuse(switchboard.queue_full(line.route))
+        else:
+            switchboard.waits(line)
+
+    def granted(self, endpoint: LiveEndpoint) -> None:
+        """An endpoint is reserved for this request."""
+        self._queue_seconds += self.clock() - self._queued_at
+        self._try(endpoint)
+
+    def _try(self, endpoint: LiveEndpoint) -> None:
+        self._attempt = attempt = Attempt(self, endpoint, self._line.metrics.gap)
+        connection = endpoint.take_idle()
+        if connection is None:
+            attempt.connect(self._line.route.timeouts.connect_seconds, self._outgoing())
+        else:
+            attempt.send(connection, self._outgoing())
+
+    def _outgoing(self) -> Outgoing:
+        return (self._first_line, self._engine_lines, self._line.dispatcher.limit, self._body)
+
+    def is_deadly(self) -> bool:
+        """Whether an engine ended over this request already."""
+        return self.history.deaths > 0
+
+    def stranded(self) -> None:
+        """It ended an engine and no other is left that could try."""
+        self._refuse(self._switchboard.overloaded())
+
+    def unrouted(self) -> None:
+        """The model was deleted while this waited."""
+        self._refuse(self._switchboard.not_found(self._line.route.served_name))
+
+    # -- what an attempt brings
+
+    def pass_on(self, attempt: Attempt, lines: bytes, body: bytes) -> None:
+        """The most frequent end: a complete answer."""
+        self._through(Happening.COMPLETE)
+        if self._is_early:
+            self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
+            return
+        self._status = attempt.status
+        self._sent_bytes = len(body)
+        self._client.answer(attempt.status, lines + self._own_lines(attempt), body)
+        self._line.dispatcher.release(attempt.endpoint)
+        self._finish(Outcome.OK, attempt)
+
+    def commit(self, attempt: Attempt, lines: bytes, length: int | None, data: bytes) -> None:
+        """The answer begins. Its request is not needed any more."""
+        self._is_committed = True
+        self._give_back_body()
+        self._status = attempt.status
+        self._sent_bytes = len(data)
+        self._last_write = attempt.last_read_at
+        if attempt.is_stream:
+            self._line.metrics.first_token.observe(attempt.last_read_at - self.arrived)
+        if self._is_early:
+            self._client.more(data)
+        else:
+            self._client.begin(attempt.status, lines + self._own_lines(attempt), length, data)
+
+    def more(self, data: bytes) -> None:
+        """Further bytes of the committed answer."""
+        self._sent_bytes += len(data)
+        self._client.more(data)
+
+    def passed_on(self, attempt: Attempt) -> None:
+        """The committed answer is complete."""
+        self._through(Happening.COMPLETE)
+        self._client.end()
+        self._line.dispatcher.release(attempt.endpoint)
+        self._finish(Outcome.OK, attempt)
+
+    def cut(self, attempt: Attempt, because: str) -> None:
+        """The one place that decides on an answer that broke after its commit: a stream ends in an error event."""
+        self._log("UpstreamLost", attempt, because)
+        self._through(Happening.CUT)
+        if attempt.is_stream:
+            lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
+            self._client.end(errors.event(lost, self.surface.dialect), close=True)
+        else:
+            self._client.cut()
+        self._line.dispatcher.release(attempt.endpoint)
+        self._finish(Outcome.UPSTREAM_LOST)
+
+    def ended(self, attempt: Attempt, happening: Happening, found: Refusal | None = None) -> None:
+        """The attempt brought no answer: decide what follows."""
+        endpoint, switchboard, dispatcher = attempt.endpoint, self._switchboard, self._line.dispatcher
+        self._line.metrics.count_attempt(happening)
+        self._log(happening.name.title(), attempt, f"status {found.status}" if found else happening)
+        untried = dispatcher.has_untried(self.tried | {endpoint.uid})
+        decided = verdict(happening, self.history, committed=False, untried=untried)
+        self.history = decided.history
+        if decided.tried:
+            self.tried.add(endpoint.uid)
+        if decided.step is Step.SAME_AGAIN:
+            self._attempt = again = Attempt(self, endpoint, self._line.metrics.gap)
+            again.connect(self._line.route.timeouts.connect_seconds, self._outgoing())
+            return
+        self._attempt = None
+        if decided.step is Step.ANOTHER and not switchboard.is_shedding:
+            self._queued_at = self.clock()
+            dispatcher.ask_again(self, endpoint)
+            return
+        dispatcher.release(endpoint)
+        self._refuse(self._refusal(decided.step, found))
+
+    def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
+        if step is Step.PASS_ON and found is not None:
+            return replace(found, should_retry=False) if self.history.deaths >= DEATHS_MOST else found
+        if step is Step.TIMED_OUT:
+            return Refusal(504, "The engine did not answer in time.", "engine_timeout")
+        if step is Step.DEADLY:
+            return self._switchboard.deadly()
+        return self._switchboard.stopping() if step is Step.ANOTHER else self._switchboard.overloaded()
+
+    # -- what happens from outside
+
+    def check(self, now: float) -> None:
+        """Called a few times a second: deadlines and heartbeats."""
+        if self._is_done:
+            return
+        route, attempt = self._line.route, self._attempt
+        if attempt is None:
+            if self._check_waiting(now, route):
+                return
+        else:
+            timeouts = route.timeouts
+            attempt.time_out(now, self._is_asked_stream, timeouts.first_byte_seconds, timeouts.idle_seconds)
+            if self._is_done:
+                return
+        if self._is_committed:
+            if attempt is not None and attempt.is_stream:
+                silent_since = max(self._last_write, attempt.last_read_at)
+                self._heartbeat(now, silent_since, HEARTBEAT_SECONDS)
+        elif self._is_asked_stream and route.queue.heartbeat_after_seconds:
+            self._heartbeat_early(now, route.queue.heartbeat_after_seconds)
+
+    def shed(self) -> None:
+        """The gateway stops and its drain is over: a waiting request is refused."""
+        if self._attempt is None and not self._is_done:
+            self._line.dispatcher.leave(self)
+            self._refuse(self._switchboard.stopping())
+
+    def client_gone(self) -> None:
+        """Nobody waits for the answer: free the endpoint at once."""
+        if self._is_done:
+            return
+        attempt = self._attempt
+        if attempt is None:
+            self._line.dispatcher.leave(self)
+            self._queue_seconds += self.clock() - self._queued_at
+        else:
+            was_connecting = attempt.stage is Stage.CONNECTING
+            attempt.abandon()
+            if not was_connecting:
+                self._through(Happening.ABORTED)
+            self._line.dispatcher.release(attempt.endpoint)
+        self._finish(Outcome.CANCELLED)
+
+    def client_slow(self) -> None:
+        """The client does not keep up: the engine's socket waits, too."""
+        if self._is_committed and self._attempt is not None and self._attempt.connection is not None:
+            self._attempt.connection.pause()
+
+    def client_ready(self) -> None:
+        """The client caught up."""
+        attempt = self._attempt
+        if attempt is not None and attempt.connection is not None and attempt.connection.paused:
+            attempt.last_read_at = self.clock()
+            attempt.connection.resume()
+
+    def _check_waiting(self, now: float, route: ModelRoute) -> bool:
+        """Whether the wait ended in a refusal."""
+        if route.cannot_start and not self._line.dispatcher.endpoints:
+            refusal = _cannot_start(route)
+        elif now - self.arrived > route.queue.max_wait_seconds:
+            refusal = self._switchboard.waited_in_vain(self._line)
+        else:
+            return False
+        self._line.dispatcher.leave(self)
+        self._queue_seconds += now - self._queued_at
+        self._refuse(refusal)
+        return True
+
+    def _heartbeat_early(self, now: float, after: float) -> None:
+        if self._is_early:
+            self._heartbeat(now, self._last_write, min(after, HEARTBEAT_SECONDS))
+        elif now - self.arrived > after:
+            self._is_early = True
+            self._last_write = now
+            self._client.begin(200, _STREAM_LINES + self._own_lines(None), None, _HEARTBEAT)
+
+    def _heartbeat(self, now: float, silent_since: float, seconds: float) -> None:
+        if now - silent_since > seconds:
+            self._last_write = now
+            self._client.more(_HEARTBEAT)
+
+    # -- the ends
+
+    def _through(self, happening: Happening) -> None:
+        """An attempt was the last one; its endpoint is still to be released."""
+        self._line.metrics.count_attempt(happening)
+        self.history = History(self.history.attempts + 1, self.history.deaths)
+        self._attempt = None
+
+    def _own_lines(self, attempt: Attempt | None) -> bytes:
+        first = attempt.first_read_at - self.arrived if attempt is not None else 0.0
+        return b"%bserver-timing: queue;dur=%.1f, first-byte;dur=%.1f\r\n" % (
+            self._client_lines,
+            self._queue_seconds * 1000,
+            first * 1000,
+        )
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer with an error."""
+        dialect = self.surface.dialect
+        if self._is_early:
+            self._status = 200
+            self._client.end(errors.event(refusal, dialect), close=True)
+        else:
+            self._status = refusal.status
+            body = errors.body(refusal, dialect, self._request_id.decode("ascii"))
+            self._sent_bytes = len(body)
+            lines = b"content-type: application/json\r\n" + self._own_lines(None) + errors.retry_headers(refusal)
+            self._client.answer(refusal.status, lines, body)
+        self._finish(refusal.outcome)
+
+    def _give_back_body(self) -> None:
+        self._switchboard.budget.give_back(self._size)
+        self._size = 0
+        self._body = b""
+
+    def _finish(self, outcome: Outcome, attempt: Attempt | None = None) -> None:
+        """The one end of every exchange: everything is counted and freed here."""
+        switchboard, metrics = self._switchboard, self._line.metrics
+        self._is_done = True
+        switchboard.exchanges.discard(self)
+        if self._size:
+            switchboard.budget.give_back(self._size)
+            self._size = 0
+        now = self.clock()
+        duration = now - self.arrived
+        metrics.count_request(self.surface.path, outcome)
+        metrics.duration.observe(duration)
+        metrics.queue_wait.observe(self._queue_seconds)
+        first_byte = 0.0
+        if attempt is not None:
+            first_byte = attempt.first_read_at - self.arrived
+            if self.history.attempts == 1:
+                metrics.added.observe(attempt.sent_at - self.arrived - self._queue_seconds + now - attempt.last_read_at)
+        switchboard.access_log.note(
+            self._request_id,
+            self._line.route.id,
+            self.surface.path,
+            outcome,
+            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._status,
+            self.history.attempts,
+            self._queue_seconds,
+            first_byte,
+            duration,
+            self._sent_bytes,
+        )
+
+    def _log(self, reason: str, attempt: Attempt, because: str) -> None:
+        log.info(
+            "request=%s replica=%s reason=%s because=%s",
+            self._request_id.decode("ascii"),
+            attempt.endpoint.facts.replica,
+            reason,
+            because,
+        )
+
+
+def _cannot_start(route: ModelRoute) -> Refusal:
+    return Refusal(503, route.cannot_start, "model_unavailable", should_retry=False)

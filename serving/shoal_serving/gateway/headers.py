@@ -1,0 +1,101 @@
+"""Which header lines travel on: from the client to an engine, and from an engine to the client (semantics: Headers)."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Lines = Iterable[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = (
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+)
+_CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")
+_OBEYED_BY_RAY = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+# An engine that answered in gzip could not be looked into; the body, its length and `host` are written anew.
+_OURS = (b"accept-encoding", b"expect", b"content-length", b"host", b"forwarded")
+
+_FORWARD, _DROP, _CONTENT_TYPE, _REQUEST_ID, _TRACE, _CONNECTION = range(6)
+_REQUEST_ROLES: dict[bytes, int] = {
+    **dict.fromkeys((*_HOP_BY_HOP, *_CREDENTIALS, *_OBEYED_BY_RAY, *_OURS), _DROP),
+    b"content-type": _CONTENT_TYPE,
+    b"x-request-id": _REQUEST_ID,
+    b"traceparent": _TRACE,
+    b"connection": _CONNECTION,
+}
+_ROLES_KEPT = 1000
+_RESPONSE_DROPPED = frozenset((*_HOP_BY_HOP, b"content-length", b"x-request-id", b"server-timing"))
+
+_REQUEST_ID_FORM = re.compile(rb"[!-~]{1,128}")
+_TRACE_FORM = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Request(NamedTuple):
+    """What the gateway reads from the headers of a request, and the lines that go on to an engine."""
+
+    forwarded: bytes
+    content_type: bytes
+    request_id: bytes
+    traceparent: bytes
+
+
+def of_request(lines: Lines) -> Request:
+    """Sort the header lines (names in lower case) of a request. An id or trace that is malformed is dropped."""
+    roles = _REQUEST_ROLES
+    kept: list[bytes] = []
+    content_type = request_id = trace = connection = b""
+    for name, value in lines:
+        role = roles.get(name)
+        if role is None:
+            role = _role(name)
+        if role == _FORWARD:
+            kept += (name, b": ", value, b"\r\n")
+        elif role == _DROP:
+            continue
+        elif role == _CONTENT_TYPE:
+            content_type = value
+            kept += (name, b": ", value, b"\r\n")
+        elif role == _REQUEST_ID:
+            request_id = value if _REQUEST_ID_FORM.fullmatch(value) else b""
+        elif role == _TRACE:
+            trace = value if _TRACE_FORM.fullmatch(value) else b""
+        else:
+            connection = value.lower()
+    if connection and connection not in (b"keep-alive", b"close"):
+        kept = _without(kept, connection)
+    return Request(b"".join(kept), content_type, request_id, trace)
+
+
+def of_response(lines: Lines) -> bytes:
+    """The header lines of an engine's answer (names in lower case) that the client sees."""
+    kept: list[bytes] = []
+    for name, value in lines:
+        if name not in _RESPONSE_DROPPED and not name.startswith(b"x-shoal-"):
+            kept += (name, b": ", value, b"\r\n")
+    return b"".join(kept)
+
+
+def is_json(content_type: bytes) -> bool:
+    """Whether a Content-Type says JSON."""
+    return content_type == b"application/json" or content_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _role(name: bytes) -> int:
+    role = _DROP if name.startswith((b"x-shoal-", b"x-forwarded-")) else _FORWARD
+    if len(_REQUEST_ROLES) < _ROLES_KEPT and len(name) < 64:
+        _REQUEST_ROLES[name] = role
+    return role
+
+
+def _without(kept: list[bytes], connection: bytes) -> list[bytes]:
+    """The lines without those that `connection` names as meant for this hop only."""
+    named = {token.strip() for token in connection.split(b",")}
+    lines = [kept[at : at + 4] for at in range(0, len(kept), 4)]
+    return [piece for line in lines if line[0] not in named for piece in line]

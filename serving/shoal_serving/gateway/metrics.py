@@ -1,0 +1,165 @@
+"""What the gateway counts: plain numbers on the hot path, Prometheus' text only when it is asked for."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+_LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_GAP = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+HELP: dict[str, str] = {
+    "shoal_requests": "Requests to inference paths that ended, by model, route (the path) and outcome.",
+    "shoal_attempts": "Tries at endpoints that ended, by model and outcome.",
+    "shoal_requests_waiting": "Requests that wait for an endpoint, by model.",
+    "shoal_requests_in_flight": "Requests that an endpoint works on, by model.",
+    "shoal_endpoints": "Endpoints by model and state: open, busy (skipped for a moment), out (could not be reached).",
+    "shoal_held_bytes": "Bytes of request bodies that this process holds.",
+    "shoal_open_connections": "Connections that clients have open.",
+    "shoal_upstream_idle_connections": "Connections to endpoints that are kept for the next request, by model.",
+    "shoal_queue_wait_seconds": "Time that a request waited for an endpoint, by model.",
+    "shoal_time_to_first_token_seconds": "Time from arrival to the first data event of a stream, by model.",
+    "shoal_token_gap_seconds": "Time between two reads of events of one stream, by model.",
+    "shoal_added_latency_seconds": "Time that the gateway itself added to an answer, waiting left out, by model.",
+    "shoal_request_duration_seconds": "Time from a request's arrival to the end of its answer, by model.",
+}
+"""Every metric with what it tells; docs/reference/metrics.md has the same lines."""
+
+
+class Histogram:
+    """Counts by bucket; `observe` is cheap enough for every token."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more reading."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """The cumulative counts that Prometheus wants."""
+        rows, sum_so_far = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            sum_so_far += count
+            rows.append((bound, float(sum_so_far)))
+        return rows
+
+
+class ModelMetrics:
+    """What is counted for one model."""
+
+    __slots__ = ("added", "attempts", "duration", "first_token", "gap", "queue_wait", "requests")
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str], int] = {}
+        self.attempts: dict[str, int] = {}
+        self.queue_wait = Histogram((0.0, *_LONG))
+        self.first_token = Histogram(_LONG)
+        self.gap = Histogram(_GAP)
+        self.added = Histogram(_SHORT)
+        self.duration = Histogram(_LONG)
+
+    def count_request(self, route: str, outcome: str) -> None:
+        """A request ended."""
+        key = (route, outcome)
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def count_attempt(self, outcome: str) -> None:
+        """A try at an endpoint ended."""
+        self.attempts[outcome] = self.attempts.get(outcome, 0) + 1
+
+
+class ModelGauges:
+    """A reading of one model."""
+
+    __slots__ = ("endpoints", "idle_connections", "in_flight", "waiting")
+
+    def __init__(self, waiting: int, in_flight: int, endpoints: Mapping[str, int], idle_connections: int) -> None:
+        self.waiting = waiting
+        self.in_flight = in_flight
+        self.endpoints = endpoints
+        self.idle_connections = idle_connections
+
+
+class Reading:
+    """A reading of the whole process; the model is namespace/name, `""` for names that lead nowhere."""
+
+    __slots__ = ("gauges", "held_bytes", "models", "open_connections")
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelMetrics],
+        gauges: Mapping[str, ModelGauges],
+        held_bytes: int,
+        open_connections: int,
+    ) -> None:
+        self.models = models
+        self.gauges = gauges
+        self.held_bytes = held_bytes
+        self.open_connections = open_connections
+
+
+class Exposition:
+    """Turns readings into Prometheus' text format."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read = read
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """Everything, now."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        reading = self._read()
+        requests = CounterMetricFamily("shoal_requests", HELP["shoal_requests"], labels=["model", "route", "outcome"])
+        attempts = CounterMetricFamily("shoal_attempts", HELP["shoal_attempts"], labels=["model", "outcome"])
+        for model, counted in reading.models.items():
+            for (route, outcome), count in counted.requests.items():
+                requests.add_metric([model, route, outcome], count)
+            for outcome, count in counted.attempts.items():
+                attempts.add_metric([model, outcome], count)
+        yield requests
+        yield attempts
+        yield from self._gauges(reading)
+        for name, of in (
+            ("shoal_queue_wait_seconds", "queue_wait"),
+            ("shoal_time_to_first_token_seconds", "first_token"),
+            ("shoal_token_gap_seconds", "gap"),
+            ("shoal_added_latency_seconds", "added"),
+            ("shoal_request_duration_seconds", "duration"),
+        ):
+            family = HistogramMetricFamily(name, HELP[name], labels=["model"])
+            for model, counted in reading.models.items():
+                histogram: Histogram = getattr(counted, of)
+                family.add_metric([model], histogram.buckets(), histogram.total)
+            yield family
+
+    def _gauges(self, reading: Reading) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily("shoal_requests_waiting", HELP["shoal_requests_waiting"], labels=["model"])
+        in_flight = GaugeMetricFamily("shoal_requests_in_flight", HELP["shoal_requests_in_flight"], labels=["model"])
+        endpoints = GaugeMetricFamily("shoal_endpoints", HELP["shoal_endpoints"], labels=["model", "state"])
+        idle = GaugeMetricFamily(
+            "shoal_upstream_idle_connections", HELP["shoal_upstream_idle_connections"], labels=["model"]
+        )
+        for model, gauges in reading.gauges.items():
+            waiting.add_metric([model], gauges.waiting)
+            in_flight.add_metric([model], gauges.in_flight)
+            idle.add_metric([model], gauges.idle_connections)
+            for state, count in gauges.endpoints.items():
+                endpoints.add_metric([model, state], count)
+        yield from (waiting, in_flight, endpoints, idle)
+        yield GaugeMetricFamily("shoal_held_bytes", HELP["shoal_held_bytes"], value=reading.held_bytes)
+        yield GaugeMetricFamily(
+            "shoal_open_connections", HELP["shoal_open_connections"], value=reading.open_connections
+        )

@@ -1,0 +1,145 @@
+"""Open the gateway's two ports, serve, and stop in order: not ready, finish, send away who waits, end."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from shoal_serving.gateway import app, relay, upstream
+from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.metrics import Exposition
+from shoal_serving.gateway.settings import Address, Settings
+from shoal_serving.gateway.switchboard import SWEEP_SECONDS, Switchboard, boot_random
+from shoal_serving.gateway.waiting_room import ByteBudget
+from shoal_serving.gateway.watch import RouteFile
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+
+
+class PortTaken(Exception):
+    """An address that cannot be listened on."""
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    end: asyncio.Event,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], str],
+) -> None:
+    """Serve until `stop`, then drain; `end` cuts the drain short."""
+    loop = asyncio.get_running_loop()
+
+    def call_at(at: float, then: Callable[[], None]) -> None:
+        loop.call_later(max(at - clock(), 0.0), then)
+
+    access_log = AccessLog(wall_clock) if settings.access_log else AccessLog(wall_clock, None)
+    switchboard = Switchboard(
+        upstream.maker(settings.master_key),
+        ByteBudget(settings.max_held_bytes),
+        settings.max_body_bytes,
+        access_log,
+        clock,
+        boot_random(),
+        call_at,
+    )
+    routes = RouteFile(settings.routes, switchboard.apply)
+    routes.look()
+    clients = ServerState()
+    exposition = Exposition(lambda: switchboard.reading(len(clients.connections)))
+
+    def is_ready() -> bool:
+        return routes.has_document and not switchboard.is_draining
+
+    client_config = _config(app.for_clients(lambda: switchboard.table))
+    internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load))
+    internal_state = ServerState()
+    front = await _listen("--listen", settings.listen, lambda: relay.Relay(switchboard, client_config, clients))
+    try:
+        back = await _listen(
+            "--internal", settings.internal, lambda: HttpToolsProtocol(internal_config, internal_state, {}, loop)
+        )
+    except PortTaken:
+        front.close()
+        raise
+    log.info("reason=Listening listen=%s internal=%s", settings.listen, settings.internal)
+    tasks = [asyncio.create_task(routes.run()), asyncio.create_task(_sweep(switchboard, clients))]
+    try:
+        await stop.wait()
+        await _drain(settings, switchboard, clients, front, end)
+    finally:
+        front.close()
+        back.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        switchboard.shed()
+        # One turn of the loop for what was written last.
+        await asyncio.sleep(0.02)
+        switchboard.close()
+        for connection in (*clients.connections, *internal_state.connections):
+            if connection.transport is not None:
+                connection.transport.close()
+    log.info("reason=Stopped")
+
+
+async def _drain(
+    settings: Settings, switchboard: Switchboard, clients: ServerState, front: asyncio.Server, end: asyncio.Event
+) -> None:
+    """Not ready at once; new connections for the settle time; who waits is served or, at the end, sent away."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    switchboard.is_draining = True
+    log.info(
+        "reason=Draining because=told to stop; %d requests under way, waiting ones are served for %g s",
+        len(switchboard.exchanges),
+        settings.drain_seconds,
+    )
+    is_settling = True
+    while not end.is_set():
+        passed = loop.time() - started
+        if is_settling and passed >= settings.settle_seconds:
+            is_settling = False
+            front.close()
+        if not is_settling:
+            for connection in list(clients.connections):
+                connection.shutdown()
+            if not switchboard.exchanges and not clients.tasks:
+                return
+        if passed >= settings.drain_seconds and not switchboard.is_shedding:
+            switchboard.shed()
+        await asyncio.sleep(0.02)
+
+
+async def _sweep(switchboard: Switchboard, clients: ServerState) -> None:
+    turn = 0
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        switchboard.sweep()
+        turn += 1
+        if turn % 10 == 0:
+            relay.sweep(clients.connections, SWEEP_SECONDS * 10)
+
+
+def _config(served: FastAPI) -> Config:
+    config = Config(served, lifespan="off", ws="none", log_config=None, access_log=False, interface="asgi3")
+    config.load()
+    return config
+
+
+async def _listen(flag: str, address: Address, make: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(make, address.host, address.port, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                f"{flag}: {address} is taken by another program; stop it or choose another port."
+            ) from error
+        raise PortTaken(f"{flag}: cannot listen on {address} ({error.strerror}).") from error

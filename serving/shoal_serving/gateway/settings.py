@@ -1,0 +1,159 @@
+"""What the gateway program is told at its start; every fault is reported, all of them together."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+ENVIRONMENT_PREFIX = "SHOAL_GATEWAY_"
+_MIB = 1024 * 1024
+
+
+class BadSettings(ValueError):
+    """Settings that cannot be; `faults` has one sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set."""
+
+    routes: Path
+    master_key: bytes
+    listen: Address
+    internal: Address
+    drain_seconds: float = 600.0
+    settle_seconds: float = 0.0
+    max_body_bytes: int = 32 * _MIB
+    max_held_bytes: int = 512 * _MIB
+    access_log: bool = True
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """From the command line, else from SHOAL_GATEWAY_*; BadSettings names every fault."""
+    parser = _parser(environment)
+    given = parser.parse_args(arguments)
+    faults: list[str] = []
+    master_key = b""
+    if not given.routes:
+        faults.append("--routes: name the file with the route document.")
+    if not given.master_key_file:
+        faults.append("--master-key-file: name the file with the installation's master key (32 bytes as hex text).")
+    else:
+        master_key = _master_key(Path(given.master_key_file), faults)
+    listen = _address("--listen", given.listen, faults)
+    internal = _address("--internal", given.internal, faults)
+    if listen is not None and not listen.is_loopback and not given.allow_anonymous:
+        faults.append(
+            f"--listen: {listen} can be reached from other machines and nobody is asked for a key; listen on 127.0.0.1,"
+            " or add --allow-anonymous if anybody who can connect may use every model."
+        )
+    drain = _number("--drain-seconds", given.drain_seconds, 0, faults)
+    settle = _number("--settle-seconds", given.settle_seconds, 0, faults)
+    body = _number("--max-body-bytes", given.max_body_bytes, 1, faults)
+    held = _number("--max-held-bytes", given.max_held_bytes, 1, faults)
+    access_log = {"on": True, "off": False}.get(given.access_log)
+    if access_log is None:
+        faults.append(f"--access-log: on or off, not {given.access_log!r}.")
+    if body > held:
+        faults.append(f"--max-held-bytes: {held:.0f} is less than one body may have (--max-body-bytes {body:.0f}).")
+    if faults or listen is None or internal is None:
+        raise BadSettings(faults)
+    return Settings(
+        Path(given.routes),
+        master_key,
+        listen,
+        internal,
+        drain,
+        settle,
+        int(body),
+        int(held),
+        access_log=access_log is True,
+    )
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shoal_serving.gateway",
+        description="The OpenAI-compatible address of a Shoal installation.",
+        epilog=f"Every flag can also be given as {ENVIRONMENT_PREFIX}NAME, for example {ENVIRONMENT_PREFIX}LISTEN.",
+    )
+
+    def add(flag: str, default: str, told: str, metavar: str) -> None:
+        name = ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+        shown = f" (default {default})" if default else ""
+        parser.add_argument(flag, default=environment.get(name, default), help=told + shown, metavar=metavar)
+
+    add("--routes", "", "the route document: models, names, endpoints; read again when it changes", "FILE")
+    add("--master-key-file", "", "the installation's master key, 32 bytes as hex text", "FILE")
+    add("--listen", "127.0.0.1:8000", "where clients connect", "HOST:PORT")
+    add("--internal", "127.0.0.1:9090", "where /livez, /readyz, /metrics and /load answer", "HOST:PORT")
+    add("--drain-seconds", "600", "how long waiting requests are still served after SIGTERM", "SECONDS")
+    add("--settle-seconds", "0", "how long new connections are still accepted after SIGTERM", "SECONDS")
+    add("--max-body-bytes", str(32 * _MIB), "the largest request body", "BYTES")
+    add("--max-held-bytes", str(512 * _MIB), "all request bodies that are held at one time", "BYTES")
+    add("--access-log", "on", "one line per request on standard output", "on|off")
+    parser.add_argument(
+        "--allow-anonymous",
+        action="store_true",
+        default=environment.get(ENVIRONMENT_PREFIX + "ALLOW_ANONYMOUS", "") in ("1", "true"),
+        help="listen on an address that other machines reach, though nobody is asked for a key",
+    )
+    return parser
+
+
+def _master_key(path: Path, faults: list[str]) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        faults.append(f"--master-key-file: {path} cannot be read ({error.strerror}).")
+    except ValueError:
+        faults.append(f"--master-key-file: {path} must hold 64 hexadecimal digits and nothing else.")
+    else:
+        if len(key) == 32:
+            return key
+        faults.append(f"--master-key-file: {path} must hold 32 bytes as 64 hexadecimal digits, not {len(key)} bytes.")
+    return b""
+
+
+def _address(flag: str, text: str, faults: list[str]) -> Address | None:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        faults.append(f"{flag}: HOST:PORT is expected, like 127.0.0.1:8000, not {text!r}.")
+        return None
+    return Address(host, int(port))
+
+
+def _number(flag: str, text: str, least: float, faults: list[str]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not least <= number < float("inf"):
+        faults.append(f"{flag}: a number of at least {least:g} is expected, not {text!r}.")
+        return max(least, 1.0)
+    return number

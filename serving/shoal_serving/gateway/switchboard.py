@@ -1,0 +1,261 @@
+"""The state of one gateway process: the route table in force, the line of each model, everything under way."""
+
+import logging
+import os
+from collections.abc import Callable
+from random import Random
+
+from shoal_api.load import LoadSnapshot, ModelLoad
+from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
+from shoal_serving.gateway import openai_shapes, route_table
+from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.dispatching import Dispatcher
+from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.exchange import Exchange
+from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
+from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.upstream import IDLE_SECONDS, LiveEndpoint
+from shoal_serving.gateway.waiting_room import ByteBudget
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 0.1
+
+
+class Line:
+    """One model: its dispatcher, its counts, and what is said of it in every answer."""
+
+    __slots__ = ("alias_line", "canonical_line", "dispatcher", "metrics")
+
+    def __init__(self, dispatcher: Dispatcher[LiveEndpoint], metrics: ModelMetrics) -> None:
+        self.dispatcher = dispatcher
+        self.metrics = metrics
+        model = dispatcher.route.id.encode()
+        self.canonical_line = b"x-shoal-model: %b; by=canonical\r\n" % model
+        self.alias_line = b"x-shoal-model: %b; by=alias\r\n" % model
+
+    @property
+    def route(self) -> ModelRoute:
+        """The facts in force."""
+        return self.dispatcher.route
+
+
+class Switchboard:
+    """Everything the gateway's connections share. Time and randomness come from outside."""
+
+    def __init__(
+        self,
+        make_endpoint: Callable[[ModelRoute, Endpoint], LiveEndpoint],
+        budget: ByteBudget,
+        max_body_bytes: int,
+        access_log: AccessLog,
+        clock: Callable[[], float],
+        random: Random,
+        call_at: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self.table = route_table.EMPTY
+        self.budget = budget
+        self.max_body_bytes = max_body_bytes
+        self.access_log = access_log
+        self.clock = clock
+        self.exchanges: set[Exchange] = set()
+        self.nameless = ModelMetrics()
+        self.boot = f"{random.getrandbits(64):016x}"
+        self.is_draining = False
+        self.is_shedding = False
+        self._make_endpoint = make_endpoint
+        self._random = random
+        self._call_at = call_at
+        self._lines: dict[str, Line] = {}
+        self._metrics: dict[str, ModelMetrics] = {}
+        self._numbers = 0
+
+    # -- routes
+
+    def apply(self, document: RouteDocument) -> None:
+        """Put another route document in force, all at once."""
+        table = route_table.make(document)
+        before, self.table = self.table, table
+        for uid in [uid for uid in self._lines if uid not in table.by_uid]:
+            self._lines.pop(uid).dispatcher.close()
+        for uid, line in list(self._lines.items()):
+            line.dispatcher.update(table.by_uid[uid])
+        for route in table.by_uid.values():
+            self.line_of(route)
+        log.info(
+            "reason=Routes models=%d endpoints=%d names=%d%s",
+            len(table.by_uid),
+            sum(len(route.endpoints) for route in table.by_uid.values()),
+            len(table.by_name),
+            "" if before is not route_table.EMPTY else " (the first)",
+        )
+
+    def line_of(self, route: ModelRoute) -> Line:
+        """The line of a model in the table."""
+        line = self._lines.get(route.uid)
+        if line is None:
+            dispatcher = Dispatcher(route, self._make_endpoint, self.clock, self._random.random, self._call_at)
+            line = Line(dispatcher, self._metrics.setdefault(route.id, ModelMetrics()))
+            self._lines[route.uid] = line
+        return line
+
+    def waits(self, line: Line) -> None:
+        """A request began to wait."""
+        if not line.dispatcher.endpoints and len(line.dispatcher.room) == 1:
+            log.info("model=%s reason=FirstHeld because=a request waits and no replica is ready", line.route.id)
+
+    # -- small change
+
+    def next_number(self) -> int:
+        """Counts arrivals."""
+        self._numbers += 1
+        return self._numbers
+
+    def new_request_id(self) -> bytes:
+        """An id for a request that came without."""
+        return b"%032x" % self._random.getrandbits(128)
+
+    def new_trace(self, request_id: bytes) -> bytes:
+        """A W3C traceparent, not sampled, for a request that came without; its trace id is one of our request ids."""
+        return b"00-%b-%b-00" % (request_id, request_id[:16])
+
+    # -- refusals that depend on what is known here
+
+    def not_found(self, model: str) -> Refusal:
+        """The name leads nowhere."""
+        return openai_shapes.not_found(model, self.table.by_name)
+
+    def queue_full(self, route: ModelRoute) -> Refusal:
+        """Too many wait for this model."""
+        return Refusal(
+            429,
+            f"Too many requests wait for the model `{route.served_name}`; try again in a moment.",
+            "queue_full",
+            retry_after_seconds=self._about(2),
+        )
+
+    def bytes_full(self) -> Refusal:
+        """Too much is held."""
+        return Refusal(
+            429,
+            "The gateway holds as many bytes of requests as it may; try again in a moment.",
+            "queue_full",
+            retry_after_seconds=self._about(2),
+        )
+
+    def overloaded(self) -> Refusal:
+        """No replica that was asked could serve."""
+        return Refusal(
+            503,
+            "The model's replicas are overloaded; try again in a moment.",
+            "server_is_overloaded",
+            retry_after_seconds=self._about(1),
+        )
+
+    def deadly(self) -> Refusal:
+        """Two engines ended over one request."""
+        return Refusal(
+            503,
+            "Two replicas were lost while they worked on this request; it is not tried again.",
+            "server_is_overloaded",
+            retry_after_seconds=self._about(30),
+            should_retry=False,
+        )
+
+    def stopping(self) -> Refusal:
+        """This gateway ends; another one, or its successor, takes the request."""
+        return Refusal(
+            503,
+            "This gateway is stopping; send the request again.",
+            "gateway_stopping",
+            retry_after_seconds=self._about(0.5),
+            should_retry=True,
+        )
+
+    def waited_in_vain(self, line: Line) -> Refusal:
+        """`maxWaitSeconds` are over."""
+        route = line.route
+        seconds = f"{route.queue.max_wait_seconds:g} s"
+        name = f"`{route.served_name}`"
+        if line.dispatcher.endpoints:
+            return Refusal(
+                503,
+                f"No replica of the model {name} had room within {seconds}.",
+                "server_is_overloaded",
+                retry_after_seconds=self._about(5),
+            )
+        told = f" {route.condition}" if route.condition else ""
+        return Refusal(
+            503,
+            f"No replica of the model {name} was ready within {seconds}.{told}",
+            "model_not_ready",
+            retry_after_seconds=self._about(5),
+        )
+
+    def count_refused(self, surface: Surface, request_id: bytes, refusal: Refusal, seconds: float) -> None:
+        """A request that was refused before it had a model."""
+        self.nameless.count_request(surface.path, refusal.outcome)
+        self.nameless.duration.observe(seconds)
+        self.access_log.note(request_id, "", surface.path, refusal.outcome, refusal.status, 0, 0.0, 0.0, seconds, 0)
+
+    def _about(self, seconds: float) -> float:
+        """Not the same moment for all who are told to come again."""
+        return seconds * (0.75 + self._random.random() / 2)
+
+    # -- the whole
+
+    def sweep(self) -> None:
+        """Deadlines, heartbeats, idle connections; called every SWEEP_SECONDS."""
+        now = self.clock()
+        for exchange in list(self.exchanges):
+            exchange.check(now)
+        for line in self._lines.values():
+            for endpoint in line.dispatcher.endpoints:
+                if endpoint.idle:
+                    endpoint.close_idle(now - IDLE_SECONDS)
+        self.access_log.flush()
+
+    def shed(self) -> None:
+        """The drain is over: who waits is sent away, who comes is, too."""
+        self.is_shedding = True
+        for exchange in list(self.exchanges):
+            exchange.shed()
+
+    def close(self) -> None:
+        """Close what is idle and write what was not written."""
+        for line in self._lines.values():
+            line.dispatcher.close()
+        self.access_log.flush()
+
+    def load(self) -> LoadSnapshot:
+        """What the operator asks for."""
+        models = {}
+        for line in self._lines.values():
+            dispatcher = line.dispatcher
+            if dispatcher.in_flight or dispatcher.room:
+                models[line.route.id] = ModelLoad(
+                    waiting=len(dispatcher.room),
+                    in_flight=dispatcher.in_flight,
+                    in_flight_by_replica=dict(dispatcher.in_flight_by_replica()),
+                )
+        return LoadSnapshot(boot=self.boot, models=models)
+
+    def reading(self, open_connections: int) -> Reading:
+        """What the metrics show."""
+        now = self.clock()
+        gauges = {}
+        for line in self._lines.values():
+            dispatcher = line.dispatcher
+            states = {"open": 0, "busy": 0, "out": 0}
+            for endpoint in dispatcher.endpoints:
+                health = endpoint.health
+                states["out" if health.is_out else "open" if health.is_open(now) else "busy"] += 1
+            idle = sum(len(endpoint.idle) for endpoint in dispatcher.endpoints)
+            gauges[line.route.id] = ModelGauges(len(dispatcher.room), dispatcher.in_flight, states, idle)
+        models = {"": self.nameless, **self._metrics}
+        return Reading(models, gauges, self.budget.held, open_connections)
+
+
+def boot_random() -> Random:
+    """Randomness for ties, ids and jitter; nothing secret is made of it."""
+    return Random(os.urandom(16))  # noqa: S311

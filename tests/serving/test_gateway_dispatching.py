@@ -1,0 +1,217 @@
+"""Nobody who could be served waits, nobody overtakes, and no endpoint gets more than its limit."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from shoal_api.routes import Endpoint, ModelRoute
+from shoal_serving.gateway.dispatching import Dispatcher, EndpointState
+from shoal_serving.gateway.waiting_room import Admission
+
+
+class Asker:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.tried: set[str] = set()
+        self.deadly = False
+        self.endpoint: EndpointState | None = None
+        self.end = ""
+
+    def is_deadly(self) -> bool:
+        return self.deadly
+
+    def granted(self, endpoint: EndpointState) -> None:
+        self.endpoint = endpoint
+
+    def stranded(self) -> None:
+        self.end = "stranded"
+
+    def unrouted(self) -> None:
+        self.end = "unrouted"
+
+
+class World:
+    """A dispatcher with a clock and timers that the test moves."""
+
+    def __init__(self, *replicas: str, tick: float = 0.0, **queue: Any) -> None:
+        self.now = 1000.0
+        self.tick = tick
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.numbers = 0
+        self.dispatcher: Dispatcher[EndpointState] = Dispatcher(
+            self.route(*replicas, **queue),
+            lambda _, facts: EndpointState(facts),
+            self.clock,
+            Random(1).random,
+            lambda at, then: self.timers.append((at, then)),
+        )
+
+    def route(self, *replicas: str, **queue: Any) -> ModelRoute:
+        return ModelRoute(
+            namespace="d",
+            name="m",
+            uid="u",
+            created=datetime(2026, 1, 1, tzinfo=UTC),
+            served_name="m",
+            names=["m"],
+            queue=queue,
+            endpoints=[Endpoint(replica=name, uid=name, host="h", port=1) for name in replicas],
+        )
+
+    def clock(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def ask(self) -> Asker:
+        self.numbers += 1
+        asker = Asker(self.numbers)
+        found = self.dispatcher.ask(asker)
+        if isinstance(found, EndpointState):
+            asker.endpoint = found
+        elif found is Admission.FULL:
+            asker.end = "full"
+        return asker
+
+    def endpoint(self, name: str) -> EndpointState:
+        return next(endpoint for endpoint in self.dispatcher.endpoints if endpoint.uid == name)
+
+    def run_timers(self) -> None:
+        """Every timer at its time, as a loop does; a timer may come up to half a millisecond early."""
+        while self.timers:
+            at, then = min(self.timers, key=lambda timer: timer[0])
+            self.timers.remove((at, then))
+            self.now = max(self.now, at - 0.0005)
+            then()
+            self.tick = self.tick or 0.0001
+
+
+def test_an_endpoint_that_opens_between_two_looks_at_the_clock_is_not_missed() -> None:
+    for step in range(1, 60):
+        world = World("a")
+        world.endpoint("a").health.busy(world.now)
+        world.tick = step * 0.0011
+        asker = world.ask()
+        world.run_timers()
+        assert asker.endpoint is not None, step
+
+
+def test_as_many_are_woken_as_there_is_room_and_in_order() -> None:
+    world = World(maxInFlightPerReplica=2)
+    askers = [world.ask() for _ in range(7)]
+    world.dispatcher.update(world.route("a", "b", maxInFlightPerReplica=2))
+    assert [asker.endpoint is not None for asker in askers] == [True] * 4 + [False] * 3
+    first = askers[0].endpoint
+    assert first is not None
+    world.dispatcher.release(first)
+    assert askers[4].endpoint is first
+    assert askers[5].endpoint is None
+
+
+def test_nobody_overtakes_who_waits() -> None:
+    world = World("a", maxInFlightPerReplica=1)
+    running, held = world.ask(), world.ask()
+    world.dispatcher.update(world.route("a", maxInFlightPerReplica=1))
+    late = world.ask()
+    assert running.endpoint is not None
+    world.dispatcher.release(running.endpoint)
+    assert held.endpoint is not None
+    assert late.endpoint is None
+
+
+def test_one_who_may_not_go_where_there_is_room_lets_the_others_pass() -> None:
+    world = World("a", "b", maxInFlightPerReplica=1)
+    first, second = world.ask(), world.ask()
+    third = world.ask()
+    assert first.endpoint is not None
+    assert second.endpoint is not None
+    second.tried = {first.endpoint.uid, second.endpoint.uid}
+    back = second.endpoint
+    second.endpoint = None
+    world.dispatcher.ask_again(second, back)
+    assert second.endpoint is None
+    assert third.endpoint is back
+
+
+def test_one_that_ended_an_engine_and_has_none_left_is_sent_away() -> None:
+    world = World("a", "b", maxInFlightPerReplica=1)
+    first, second = world.ask(), world.ask()
+    assert first.endpoint is not None
+    assert second.endpoint is not None
+    first.tried, first.deadly, gone = {first.endpoint.uid}, True, first.endpoint
+    world.dispatcher.ask_again(first, gone)
+    assert first.end == ""
+    world.dispatcher.update(world.route(gone.uid, maxInFlightPerReplica=1))
+    assert first.end == "stranded"
+
+
+def test_the_same_endpoint_stays_through_snapshots_and_a_moved_one_is_new() -> None:
+    world = World("a")
+    asker = world.ask()
+    before = world.endpoint("a")
+    world.dispatcher.update(world.route("a", "b"))
+    assert world.endpoint("a") is before
+    moved = world.route("a").model_copy(update={"endpoints": [Endpoint(replica="a", uid="a", host="other", port=1)]})
+    world.dispatcher.update(moved)
+    assert world.endpoint("a") is not before
+    assert before.gone
+    assert world.dispatcher.in_flight_by_replica() == {"a": 1}
+    assert asker.endpoint is before
+    world.dispatcher.release(before)
+    assert world.dispatcher.in_flight_by_replica() == {}
+    assert world.dispatcher.in_flight == 0
+
+
+def test_the_room_has_its_bound() -> None:
+    world = World(maxWaiting=2)
+    assert [world.ask().end for _ in range(3)] == ["", "", "full"]
+
+
+def test_a_closed_model_sends_everybody_away_also_who_comes_back() -> None:
+    world = World("a", maxInFlightPerReplica=1)
+    running, held = world.ask(), world.ask()
+    world.dispatcher.close()
+    assert held.end == "unrouted"
+    assert running.endpoint is not None
+    world.dispatcher.ask_again(running, running.endpoint)
+    assert running.end == "unrouted"
+    assert world.dispatcher.in_flight == 0
+
+
+def test_a_long_random_story_never_overfills_and_never_forgets() -> None:
+    chance = Random(9)
+    world = World("a", "b", "c", maxInFlightPerReplica=3)
+    everybody: list[Asker] = []
+    for _ in range(4000):
+        world.now += chance.random() / 50
+        running = [asker for asker in everybody if asker.endpoint is not None]
+        choice = chance.random()
+        if choice < 0.45:
+            everybody.append(world.ask())
+        elif choice < 0.9 and running:
+            asker = chance.choice(running)
+            endpoint, asker.endpoint = asker.endpoint, None
+            assert endpoint is not None
+            if chance.random() < 0.2:
+                endpoint.health.busy(world.now)
+                world.dispatcher.ask_again(asker, endpoint)
+            else:
+                everybody.remove(asker)
+                world.dispatcher.release(endpoint)
+        elif waiting := [asker for asker in everybody if asker.endpoint is None]:
+            asker = chance.choice(waiting)
+            everybody.remove(asker)
+            world.dispatcher.leave(asker)
+        assert all(endpoint.in_flight <= 3 for endpoint in world.dispatcher.endpoints)
+        assert len(world.dispatcher.room) == sum(asker.endpoint is None for asker in everybody)
+        due = [timer for timer in world.timers if timer[0] <= world.now]
+        world.timers = [timer for timer in world.timers if timer[0] > world.now]
+        for _, then in due:
+            then()
+    while everybody:
+        world.run_timers()
+        for asker in [asker for asker in everybody if asker.endpoint is not None]:
+            everybody.remove(asker)
+            assert asker.endpoint is not None
+            world.dispatcher.release(asker.endpoint)
+    assert world.dispatcher.in_flight == 0

@@ -1,0 +1,379 @@
+"""HTTP as clients speak it, well and badly: bodies, connections, headers, back-pressure, paths, names."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fake_engine
+from fake_engine import Call, FakeEngine, engines
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, fetch, soon
+from shoal_serving.gateway.surfaces import SURFACES
+
+LIMIT = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with a_gateway(tmp_path_factory.mktemp("gateway"), f"--max-body-bytes={LIMIT}") as running:
+        yield running
+        assert "Traceback" not in running.log()
+
+
+async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
+    await asyncio.to_thread(gateway.put, a_route(*running, **fields))
+
+
+def test_several_requests_on_one_connection_are_answered_in_order_also_when_pipelined(gateway: Gateway) -> None:
+    async def echo(call: Call) -> None:
+        await asyncio.sleep(0.02 if call.asked["n"] == 0 else 0)
+        call.json({"n": call.asked["n"]})
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = echo
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                for number in range(3):
+                    client.send(chat(n=number))
+                client.writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                client.send(chat(n=3))
+                assert [(await client.answer()).json["n"] for _ in range(3)] == [0, 1, 2]
+                assert (await client.answer()).json == {"status": "ok"}
+                assert (await client.answer()).json["n"] == 3
+
+    asyncio.run(story())
+
+
+def test_a_chunked_body_sent_byte_by_byte_is_one_body(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            content = json.dumps(chat()).encode()
+            async with Client.connect(gateway) as client:
+                head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                data = head + b"transfer-encoding: chunked\r\n\r\n"
+                data += b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\nx-trailer: 1\r\n\r\n"
+                for at in range(0, len(data), 7):
+                    client.writer.write(data[at : at + 7])
+                    await client.writer.drain()
+                assert (await client.answer()).status == 200
+            assert a.calls[0].body == content
+            assert "transfer-encoding" not in a.calls[0].headers
+            assert "x-trailer" not in a.calls[0].headers
+
+    asyncio.run(story())
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            content = json.dumps(chat()).encode()
+            async with Client.connect(gateway) as client:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+                client.writer.write(head.encode() + b"content-type: application/json\r\nexpect: 100-continue\r\n\r\n")
+                assert (await client.head()).status == 100
+                client.writer.write(content)
+                assert (await client.answer()).status == 200
+            assert "expect" not in a.calls[0].headers
+
+    asyncio.run(story())
+
+
+def test_a_body_over_the_limit_is_refused_unread(gateway: Gateway) -> None:
+    async def story() -> None:
+        await put(gateway)
+        async with Client.connect(gateway) as client:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {LIMIT + 1}\r\n"
+            client.writer.write(head.encode() + b"expect: 100-continue\r\n\r\n")
+            answer = await client.answer()
+            assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+            assert answer.headers["connection"] == "close"
+        async with Client.connect(gateway) as client:
+            client.writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(LIMIT // 100_000 + 2):
+                client.writer.write(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
+            answer = await client.answer()
+            assert answer.status == 413
+            assert answer.json["error"]["type"] == "request_too_large"
+        await soon(lambda: gateway.metric("shoal_held_bytes") == 0)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"{", "", 400, "invalid_json"),
+        (b"", "", 400, "invalid_json"),
+        (b"[1]", "", 400, "invalid_json"),
+        (b"{}", "", 400, "missing_required_parameter"),
+        (b'{"model": "m"}', "content-type: text/plain\r\n", 415, "unsupported_media_type"),
+        (b'{"model": "nobody"}', "", 404, "model_not_found"),
+        (b'{"model": "nobody"', "content-type: text/plain\r\n", 415, "unsupported_media_type"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"])
+def test_checks_come_in_their_order_and_in_the_dialects_shape(
+    gateway: Gateway, path: str, body: bytes, headers: str, status: int, code: str
+) -> None:
+    async def story() -> None:
+        answer = await ask(gateway, body, path, headers)
+        assert answer.status == status
+        assert answer.headers["x-request-id"]
+        if path == "/v1/messages":
+            assert answer.json["type"] == "error"
+            assert set(answer.error) == {"type", "message"}
+        else:
+            assert answer.error["code"] == code
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"what\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\nabc",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: -3\r\n\r\nabc",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_what_is_not_http_is_a_400_and_a_close(gateway: Gateway, data: bytes) -> None:
+    async def story() -> None:
+        async with Client.connect(gateway) as client:
+            client.writer.write(data)
+            answer = await client.answer()
+            assert (answer.status, answer.error["code"]) == (400, "invalid_http")
+            assert await client.is_closed()
+
+    asyncio.run(story())
+
+
+def test_endless_headers_are_refused(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with Client.connect(gateway) as client:
+            client.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nx: ")
+            for _ in range(20):
+                client.writer.write(b"y" * 10_000)
+            assert (await client.answer()).status == 431
+
+    asyncio.run(story())
+
+
+def test_http_1_0_gets_a_stream_that_ends_with_the_connection(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            content = json.dumps(chat(stream=True)).encode()
+            async with Client.connect(gateway) as client:
+                head = f"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {len(content)}\r\n"
+                client.writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + content)
+                answer = await client.answer()
+                assert "transfer-encoding" not in answer.headers
+                assert answer.text == "one two three"
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_is_not_to_be_kept_is_closed(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                client.send(chat(), headers="connection: close\r\n")
+                assert (await client.answer()).headers["connection"] == "close"
+                assert await client.is_closed()
+
+    asyncio.run(story())
+
+
+def test_what_an_engine_gets_and_what_it_does_not(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            headers = (
+                "authorization: Bearer s\r\nx-api-key: s\r\ncookie: s\r\nx-shoal-mac: forged\r\nx-shoal-limit: 9999\r\n"
+            )
+            headers += "x-request-id: mine-1\r\nx-forwarded-for: 1.2.3.4\r\nx-vllm-priority: 3\r\n"
+            headers += "x-request-timeout-seconds: 1\r\n"
+            answer = await ask(gateway, chat(model="m-alias"), "/v1/chat/completions?beta=true", headers)
+            (call,) = a.calls
+            assert call.path == "/v1/chat/completions?beta=true"
+            assert call.asked["model"] == "m"
+            assert call.headers["x-request-id"] == "mine-1"
+            assert call.headers["x-shoal-limit"] == "64"
+            assert call.headers["x-vllm-priority"] == "3"
+            assert call.headers["traceparent"].startswith("00-")
+            gone = ("authorization", "x-api-key", "cookie", "x-forwarded-for", "x-request-timeout-seconds")
+            assert not call.headers.keys() & set(gone)
+            assert answer.headers["x-request-id"] == "mine-1"
+            assert answer.headers["x-shoal-model"] == "default/m; by=alias"
+            assert answer.headers["server-timing"].startswith("queue;dur=")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("path", [surface.path for surface in SURFACES.values()])
+def test_every_inference_path_is_routed_by_its_model(gateway: Gateway, path: str) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            assert (await ask(gateway, chat(), path)).status == 200
+            assert a.calls[0].path == path
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/invocations",
+        "/sleep",
+        "/v1/load_lora_adapter",
+        "/metrics",
+        "/load",
+        "/collective_rpc",
+        "/shoal/drain",
+        "/ping",
+        "/v1/nothing",
+        "/",
+        "/docs",
+        "/v1/chat/completions/",
+        "/v1/chat/completions/render",
+        "/inference/v1/generate",
+    ],
+)
+def test_every_other_path_is_unknown_and_reaches_no_engine(gateway: Gateway, path: str) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            answer = await ask(gateway, chat(), path)
+            assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+            assert (await asyncio.to_thread(fetch, gateway, path)).status == 404
+            assert not a.calls
+
+    asyncio.run(story())
+
+
+def test_wrong_methods_are_405_in_the_apis_shape(gateway: Gateway) -> None:
+    answer = fetch(gateway, "/v1/chat/completions")
+    assert (answer.status, answer.headers["allow"], answer.error["code"]) == (405, "POST", "method_not_allowed")
+    answer = fetch(gateway, "/v1/messages", "DELETE")
+    assert (answer.status, answer.json["type"]) == (405, "error")
+    answer = fetch(gateway, "/v1/models", "POST")
+    assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+
+
+def test_models_are_listed_also_at_zero_replicas_and_found_by_every_name(gateway: Gateway) -> None:
+    async def story() -> None:
+        await put(gateway, served_name="org/m", names=["org/m", "m:latest"])
+        listed = (await asyncio.to_thread(fetch, gateway, "/v1/models")).json
+        assert [model["id"] for model in listed["data"]] == ["org/m", "m:latest"]
+        expected = {"id": "org/m", "object": "model", "created": 1767312000, "owned_by": "shoal"}
+        assert listed["data"][0] == expected
+        assert (await asyncio.to_thread(fetch, gateway, "/v1/models/org/m")).json == expected
+        assert (await asyncio.to_thread(fetch, gateway, "/v1/models/org%2Fm")).json == expected
+        answer = await asyncio.to_thread(fetch, gateway, "/v1/models/org/n")
+        assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+        assert "`org/m`" in answer.error["message"]
+
+    asyncio.run(story())
+
+
+def test_a_client_that_does_not_read_pauses_its_engine_and_costs_no_memory(gateway: Gateway) -> None:
+    sent = 0
+
+    async def flood(call: Call) -> None:
+        nonlocal sent
+        call.head()
+        for _ in range(400):
+            call.token("x" * 100_000)
+            await call.flushed()
+            sent += 1
+        call.done()
+
+    def memory() -> int:
+        with open(f"/proc/{gateway.process.pid}/statm") as statm:  # noqa: PTH123
+            return int(statm.read().split()[1]) * 4096
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = flood
+            await put(gateway, a, timeouts={"idleSeconds": 0.5})
+            before = memory()
+            async with Client.connect(gateway, limit=1000) as client:
+                client.send(chat(stream=True))
+                await soon(lambda: a.running == 1)
+                last = -1
+                while sent != last:
+                    last = sent
+                    await asyncio.sleep(0.4)
+                assert sent < 400
+                assert memory() - before < 20_000_000
+                # The wait was the client's own: it is not taken for a silent engine.
+                answer = await client.answer()
+                assert answer.whole
+                assert len(answer.text) == 400 * 100_000
+
+    asyncio.run(story())
+
+
+def test_an_event_cut_at_any_place_arrives_whole(gateway: Gateway) -> None:
+    async def crumbs(call: Call) -> None:
+        call.head()
+        events = b'data: {"choices": [{"delta": {"content": "\xc3\xa9"}}]}\r\n\r\n: note\n\ndata: [DONE]\n\n'
+        for at in range(0, len(events), 3):
+            call.chunk(events[at : at + 3])
+            await call.flushed()
+            await asyncio.sleep(0.001)
+        call.raw(b"0\r\n\r\n")
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = crumbs
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                client.send(chat(stream=True))
+                await client.head()
+                while (size := int(await client.reader.readuntil(b"\r\n"), 16)) > 0:
+                    piece = await client.reader.readexactly(size)
+                    assert piece.endswith((b"\n\n", b"\r\n\r\n"))
+                    await client.reader.readexactly(2)
+
+    asyncio.run(story())
+
+
+def test_a_two_megabyte_body_arrives_unchanged(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            body = chat(user="ü" * 400_000)
+            answer = await ask(gateway, body)
+            assert answer.status == 200
+            assert a.calls[0].body == json.dumps(body).encode()
+            await soon(lambda: gateway.metric("shoal_held_bytes") == 0)
+
+    asyncio.run(story())
+
+
+def test_no_prompt_and_no_key_is_in_the_log(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a", "b") as (a, b):
+            a.always = b.always = fake_engine.status(500, {"error": {"message": "prompt was swordfish", "code": 500}})
+            await put(gateway, a, b)
+            body = chat(messages=[{"role": "user", "content": "swordfish"}])
+            await ask(gateway, body, headers="authorization: Bearer swordfish\r\n")
+            await ask(gateway, {**body, "model": "swordfish"})
+            a.always = b.always = fake_engine.tokens_then(1, fake_engine.reset)
+            await ask(gateway, {**body, "stream": True})
+            await soon(lambda: "outcome=upstream_lost" in gateway.log())
+            assert "swordfish" not in gateway.log()
+
+    asyncio.run(story())

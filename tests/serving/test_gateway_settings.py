@@ -1,0 +1,76 @@
+"""Settings come from flags and the environment, and every fault is told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from shoal_serving.gateway import settings
+from shoal_serving.gateway.settings import Address, BadSettings
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "key"
+    path.write_text("ab" * 32 + "\n")
+    return str(path)
+
+
+def test_defaults_listen_on_loopback_only(key: str) -> None:
+    found = settings.read(["--routes", "r.json", "--master-key-file", key], {})
+    assert (found.listen, found.internal) == (Address("127.0.0.1", 8000), Address("127.0.0.1", 9090))
+    assert found.master_key == bytes.fromhex("ab" * 32)
+    assert found.max_body_bytes == 32 * 1024 * 1024
+
+
+def test_the_environment_counts_and_a_flag_counts_more(key: str) -> None:
+    environment = {
+        "SHOAL_GATEWAY_ROUTES": "e.json",
+        "SHOAL_GATEWAY_MASTER_KEY_FILE": key,
+        "SHOAL_GATEWAY_DRAIN_SECONDS": "7",
+        "SHOAL_GATEWAY_ACCESS_LOG": "off",
+    }
+    found = settings.read(["--routes", "f.json"], environment)
+    assert (str(found.routes), found.drain_seconds, found.access_log) == ("f.json", 7.0, False)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--listen", "8000", "HOST:PORT is expected"),
+        ("--listen", "127.0.0.1:99999", "HOST:PORT is expected"),
+        ("--internal", "nowhere", "HOST:PORT is expected"),
+        ("--listen", "0.0.0.0:8000", "--allow-anonymous"),
+        ("--listen", "[::]:8000", "--allow-anonymous"),
+        ("--drain-seconds", "-1", "at least 0"),
+        ("--drain-seconds", "nan", "at least 0"),
+        ("--max-body-bytes", "0", "at least 1"),
+        ("--max-held-bytes", "1000", "less than one body may have"),
+        ("--access-log", "maybe", "on or off"),
+        ("--master-key-file", "/nowhere/key", "cannot be read"),
+    ],
+)
+def test_a_fault_names_its_flag(key: str, flag: str, value: str, said: str) -> None:
+    with pytest.raises(BadSettings) as bad:
+        settings.read(["--routes=r", f"--master-key-file={key}", f"{flag}={value}"], {})
+    (fault,) = bad.value.faults
+    assert fault.startswith(flag + ":")
+    assert said in fault
+
+
+@pytest.mark.parametrize("text", ["", "xyz", "ab" * 31, "ab" * 33])
+def test_a_master_key_is_32_bytes_as_hex(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    with pytest.raises(BadSettings, match="--master-key-file"):
+        settings.read(["--routes=r", f"--master-key-file={path}"], {})
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.9.9.9:1"])
+def test_loopback_needs_no_permission(key: str, listen: str) -> None:
+    assert settings.read(["--routes=r", f"--master-key-file={key}", "--listen", listen], {}).listen.port == 1
+
+
+def test_other_addresses_need_the_explicit_switch(key: str) -> None:
+    flags = ["--routes=r", f"--master-key-file={key}", "--listen=0.0.0.0:1"]
+    assert settings.read([*flags, "--allow-anonymous"], {}).listen.host == "0.0.0.0"
+    assert settings.read(flags, {"SHOAL_GATEWAY_ALLOW_ANONYMOUS": "true"}).listen.host == "0.0.0.0"

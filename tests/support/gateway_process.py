@@ -1,0 +1,263 @@
+"""A real gateway process for black-box tests: its routes file, its ports, and clients that speak plain sockets."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fake_engine import MASTER_KEY, FakeEngine
+from shoal_api.routes import ModelRoute, RouteDocument
+
+DEADLINE_SECONDS = 20.0
+CREATED = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 31100-31199 that nobody listens on."""
+    found: list[int] = []
+    start = 31100 + (os.getpid() * 7) % 90
+    for offset in range(100):
+        port = 31100 + (start - 31100 + offset) % 100
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free port in 31100-31199")
+
+
+def a_route(*engines: FakeEngine, name: str = "m", model_uid: str = "uid-m", **fields: Any) -> ModelRoute:
+    fields = {"served_name": name, "names": [name, f"{name}-alias"], **fields}
+    return ModelRoute(
+        namespace="default",
+        name=name,
+        uid=model_uid,
+        created=CREATED,
+        endpoints=[engine.endpoint() for engine in engines],
+        **fields,
+    )
+
+
+@dataclass
+class Gateway:
+    """A running gateway program."""
+
+    process: subprocess.Popen[str]
+    port: int
+    internal: int
+    routes: Path
+    output: Path
+
+    def put(self, *models: ModelRoute) -> None:
+        """Replace the routes file, and wait until the gateway has it in force."""
+        before = self.log().count("reason=Routes")
+        temporary = self.routes.with_suffix(".new")
+        temporary.write_text(RouteDocument(models=list(models)).model_dump_json(by_alias=True))
+        temporary.replace(self.routes)
+        until(lambda: self.log().count("reason=Routes") > before)
+
+    def log(self) -> str:
+        return self.output.read_text()
+
+    def get(self, path: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.internal, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's rows with these labels."""
+        total = 0.0
+        for line in self.get("/metrics").splitlines():
+            if line.split("{")[0].split(" ")[0] == name and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def load(self) -> Any:
+        return json.loads(self.get("/load"))
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                return self.process.wait(DEADLINE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "shoal_serving.gateway", *flags]
+
+
+@contextlib.contextmanager
+def a_gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
+    port, internal = free_ports(2)
+    key = folder / "master-key"
+    key.write_text(MASTER_KEY.hex() + "\n")
+    routes = folder / "routes.json"
+    routes.write_text(RouteDocument().model_dump_json(by_alias=True))
+    output = folder / "gateway.log"
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            command(
+                f"--routes={routes}",
+                f"--master-key-file={key}",
+                f"--listen=127.0.0.1:{port}",
+                f"--internal=127.0.0.1:{internal}",
+                *flags,
+            ),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    gateway = Gateway(process, port, internal, routes, output)
+    try:
+        until(lambda: "reason=Listening" in gateway.log() or process.poll() is not None)
+        assert process.poll() is None, gateway.log()
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+def until(fact: Any, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait for a fact, with a deadline."""
+    end = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < end, "the awaited fact did not come true in time"
+        time.sleep(0.01)
+
+
+async def soon(fact: Any, seconds: float = DEADLINE_SECONDS) -> None:
+    """The same, while the test's own loop goes on; the fact may block for a moment."""
+    end = time.monotonic() + seconds
+    while not await asyncio.to_thread(fact):
+        assert time.monotonic() < end, "the awaited fact did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Answer:
+    """What a client got. `whole` is false where the connection ended in the middle of it."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    whole: bool = False
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+    @property
+    def events(self) -> list[str]:
+        """The data of every event."""
+        assert self.body.endswith(b"\n\n") or not self.body, "half an event"
+        return [
+            line.removeprefix("data: ")
+            for event in self.body.decode().split("\n\n")
+            for line in event.split("\n")
+            if line.startswith("data: ")
+        ]
+
+    @property
+    def text(self) -> str:
+        """The text of a stream's tokens."""
+        found = [json.loads(event) for event in self.events if event != "[DONE]"]
+        return "".join(event["choices"][0]["delta"]["content"] for event in found if "choices" in event)
+
+
+class Client:
+    """A connection to the gateway that says exactly the bytes it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, gateway: Gateway, limit: int = 2**16) -> AsyncIterator["Client"]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=limit)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    def send(self, body: Any, path: str = "/v1/chat/completions", headers: str = "") -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if "content-type" not in headers:
+            headers += "content-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n{headers}\r\n"
+        self.writer.write(head.encode() + content)
+
+    async def head(self) -> Answer:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        answer = Answer(status=int(lines[0].split(" ")[1]))
+        answer.headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines[1:] if line)}
+        return answer
+
+    async def answer(self) -> Answer:
+        answer = await self.head()
+        try:
+            if "content-length" in answer.headers:
+                answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
+                answer.whole = True
+            elif answer.headers.get("transfer-encoding") == "chunked":
+                while (size := int(await self.reader.readuntil(b"\r\n"), 16)) > 0:
+                    answer.body += await self.reader.readexactly(size)
+                    await self.reader.readexactly(2)
+                await self.reader.readexactly(2)
+                answer.whole = True
+            else:
+                answer.body = await self.reader.read()
+                answer.whole = True
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        return answer
+
+    async def is_closed(self) -> bool:
+        try:
+            return await self.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+async def ask(gateway: Gateway, body: Any, path: str = "/v1/chat/completions", headers: str = "") -> Answer:
+    """One request on a connection of its own."""
+    async with Client.connect(gateway) as client:
+        client.send(body, path, headers)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await client.answer()
+
+
+def fetch(gateway: Gateway, path: str, method: str = "GET") -> Answer:
+    """A request without a body, by a library of the standard."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    try:
+        connection.request(method, path)
+        found = connection.getresponse()
+        return Answer(found.status, {n.lower(): v for n, v in found.getheaders()}, found.read(), whole=True)
+    finally:
+        connection.close()
+
+
+def chat(stream: bool = False, model: str = "m", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
