@@ -1,0 +1,61 @@
+"""Read what this replica is told: its file, its keys, and from the environment what no file can know."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shoal_api.replica_config import ReplicaConfig
+
+NAME_VARIABLE = "POD_NAME"
+UID_VARIABLE = "POD_UID"
+
+_KEY_BYTES = 32
+
+
+class BadConfig(ValueError):
+    """A configuration that no new start can heal; the text is one sentence."""
+
+
+def read(file: Path, environment: Mapping[str, str]) -> ReplicaConfig:
+    """The configuration in `file`, completed from the environment."""
+    try:
+        config = ReplicaConfig.model_validate_json(file.read_text())
+    except OSError as error:
+        raise BadConfig(f"the replica's configuration {file} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the file"
+        raise BadConfig(f"the replica's configuration {file} is wrong at {where}: {first['msg']}") from error
+    name = config.replica or environment.get(NAME_VARIABLE, "")
+    uid = config.replica_uid or environment.get(UID_VARIABLE, "")
+    if not name or not uid:
+        raise BadConfig(
+            "the replica does not know its own name and UID: set `replica` and `replicaUid` in the configuration, "
+            f"or {NAME_VARIABLE} and {UID_VARIABLE} in the environment"
+        )
+    return config.model_copy(update={"replica": name, "replica_uid": uid})
+
+
+def read_model_key(config: ReplicaConfig) -> bytes:
+    """The model's key, by which gateways and this replica know each other."""
+    try:
+        key = bytes.fromhex(config.model_key_file.read_text().strip())
+    except OSError as error:
+        raise BadConfig(f"the model key {config.model_key_file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadConfig(f"the model key {config.model_key_file} is not hex text") from error
+    if len(key) != _KEY_BYTES:
+        raise BadConfig(f"the model key {config.model_key_file} has {len(key)} bytes instead of {_KEY_BYTES}")
+    return key
+
+
+def read_ray_token(config: ReplicaConfig) -> str:
+    """The token by which the processes of this replica's Ray cluster know each other."""
+    try:
+        token = config.ray_token_file.read_text().strip()
+    except OSError as error:
+        raise BadConfig(f"the Ray token {config.ray_token_file} cannot be read: {error.strerror}") from error
+    if not token:
+        raise BadConfig(f"the Ray token {config.ray_token_file} is empty")
+    return token

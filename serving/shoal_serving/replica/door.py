@@ -1,0 +1,156 @@
+"""The replica's door: around the engine's own app, it proves, checks, counts, refuses and drains (semantics: Hello)."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
+
+from shoal_api import proof
+from shoal_serving.replica.admission import Admission, Refusal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HEALTH_PATH = "/health"
+
+_UNCOUNTED = frozenset({"/metrics"})
+"""Looking at the replica is no load on it."""
+
+
+class Truth(Protocol):
+    """What the door asks about the engine behind it."""
+
+    def is_ready(self) -> bool:
+        """A real request has succeeded since the engine started, and the engine's own check does not fail."""
+
+
+class Door:
+    """Everything that enters or leaves the engine passes here."""
+
+    def __init__(self, app: App, admission: Admission, truth: Truth, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._admission = admission
+        self._truth = truth
+        self._clock = clock
+
+    @property
+    def ready(self) -> bool:
+        return self._admission.draining_since is None and self._truth.is_ready()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        headers = _ours(scope["headers"])
+        if scope["type"] == "http":
+            if path == HEALTH_PATH:
+                await self._health(send)
+                return
+            if path == proof.HELLO_PATH:
+                await self._hello(headers, send)
+                return
+        refusal = self._refusal(path, headers)
+        if refusal is not None:
+            await _refuse(scope, send, refusal)
+        elif path == proof.STATE_PATH:
+            await _answer(send, 200, self._state())
+        elif path == proof.DRAIN_PATH and scope.get("method") == "POST":
+            self._admission.begin_drain(self._clock())
+            await _answer(send, 200, self._state())
+        elif path in _UNCOUNTED:
+            await self._app(scope, receive, send)
+        else:
+            self._admission.in_flight += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._admission.in_flight -= 1
+
+    def _refusal(self, path: str, headers: Mapping[str, str]) -> Refusal | None:
+        mac = headers.get(proof.MAC_HEADER, "")
+        if path in (proof.STATE_PATH, proof.DRAIN_PATH) or path in _UNCOUNTED:
+            return None if self._admission.knows(mac) else "misdirected"
+        return self._admission.refusal(mac, headers.get(proof.LIMIT_HEADER, ""), self._clock())
+
+    async def _health(self, send: Send) -> None:
+        await _answer(send, 200 if self.ready else 503, {"ready": self.ready})
+
+    async def _hello(self, headers: Mapping[str, str], send: Send) -> None:
+        answer = self._admission.answer_hello(headers.get(proof.NONCE_HEADER, ""))
+        if answer is None:
+            sentence = f"the header {proof.NONCE_HEADER} must be {proof.NONCE_CHARACTERS} hex digits"
+            await _answer(send, 400, _error(sentence, "invalid_request_error", "bad_nonce"))
+            return
+        await _answer(send, 200, {}, [(proof.PROOF_HEADER, answer)])
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "inFlight": self._admission.in_flight,
+            "draining": self._admission.draining_since is not None,
+            "ready": self.ready,
+        }
+
+
+def _error(message: str, kind: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+_REFUSALS: dict[Refusal, tuple[int, dict[str, Any], list[tuple[str, str]]]] = {
+    "misdirected": (
+        421,
+        _error(
+            "this request was not meant for this replica: it carries no valid proof of the model's gateway; "
+            "send requests to the gateway",
+            "invalid_request_error",
+            "misdirected",
+        ),
+        [],
+    ),
+    "limit": (
+        503,
+        _error("this replica is running as many requests as it may; try again", "server_error", "replica_busy"),
+        [(proof.BUSY_HEADER, "limit")],
+    ),
+    "draining": (
+        503,
+        _error("this replica is shutting down; try another one", "server_error", "replica_busy"),
+        [(proof.BUSY_HEADER, "draining"), ("connection", "close")],
+    ),
+}
+
+
+def _ours(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers between gateway and replica; of two equal ones the first counts."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name.startswith(b"x-shoal-"):
+            found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found
+
+
+async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    status, body, headers = _REFUSALS[refusal]
+    if scope["type"] == "http":
+        await _answer(send, status, body, headers)
+    elif "websocket.http.response" in (scope.get("extensions") or {}):
+        await _answer(send, status, body, headers, prefix="websocket.http")
+    else:
+        await send({"type": "websocket.close", "code": 1013, "reason": body["error"]["code"]})
+
+
+async def _answer(
+    send: Send, status: int, body: object, headers: list[tuple[str, str]] | None = None, prefix: str = "http"
+) -> None:
+    content = json.dumps(body).encode()
+    fields = [("content-type", "application/json"), ("content-length", str(len(content))), *(headers or [])]
+    await send(
+        {
+            "type": f"{prefix}.response.start",
+            "status": status,
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields],
+        }
+    )
+    await send({"type": f"{prefix}.response.body", "body": content})

@@ -1,0 +1,208 @@
+"""The replica program as a real process: ready, drain, death of what is below it, and nothing left behind."""
+
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replica_builders import KEY, a_config_file
+from shoal_api import proof, termination
+from shoal_api.replica_config import REPORT_FILE
+from shoal_serving.replica import process_tree
+
+STAGE = Path(__file__).parent.parent / "support" / "replica_stage.py"
+PATIENCE_SECONDS = 30.0
+
+
+def until(fact: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := fact():
+            return found
+        threading.Event().wait(0.02)
+    raise AssertionError(f"not seen within {PATIENCE_SECONDS} s: {what}")
+
+
+class Replica:
+    """One running program with its files."""
+
+    def __init__(self, home: Path, mode: str, **config: Any) -> None:
+        self.home = home
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        file = a_config_file(home, port=self.port, **config)
+        self.work = home / "work"
+        words = [sys.executable, str(STAGE), str(file), mode]
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+
+    @property
+    def stages(self) -> list[str]:
+        file = self.work / REPORT_FILE
+        return [json.loads(line)["stage"] for line in file.read_text().splitlines()] if file.exists() else []
+
+    def ready(self) -> "Replica":
+        until(lambda: "Ready" in self.stages, "ready")
+        return self
+
+    def pid(self, name: str) -> int:
+        return int(until(lambda: (self.work / name).exists() and (self.work / name).read_text().strip(), name))
+
+    def ended(self) -> int:
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def last_words(self) -> termination.LastWords | None:
+        return termination.read((self.home / "last-words").read_text())
+
+    @contextmanager
+    def request(self, path: str, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+        mac = proof.request_mac(KEY, secrets.token_hex(16), "uid-0")
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
+            connection.request(method, path, headers={proof.MAC_HEADER: mac})
+            with connection.getresponse() as answer:
+                yield answer
+
+    def busy_mark(self) -> str | None:
+        with self.request("/v1/completions") as answer:
+            return answer.getheader(proof.BUSY_HEADER)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Replica]]:
+    started: list[Replica] = []
+
+    def begin(mode: str = "serves", **config: Any) -> Replica:
+        started.append(Replica(tmp_path, mode, **{"settle_seconds": 0.3, "drain_seconds": 20, **config}))
+        return started[-1]
+
+    yield begin
+    for replica in started:
+        if replica.process.poll() is None:
+            process_tree.end_all_below(
+                replica.process.pid, give_up_seconds=5, clock=time.monotonic, sleep=threading.Event().wait
+            )
+            replica.process.kill()
+            replica.process.wait()
+
+
+def nothing_is_left_of(replica: Replica) -> bool:
+    pids = [replica.pid(name) for name in ("core", "actor", "orphan")]
+    return all((process := process_tree.look_up(pid)) is None or process.is_zombie for pid in pids)
+
+
+def test_it_reports_ready_when_its_port_says_so(start: Callable[..., Replica]) -> None:
+    replica = start().ready()
+    assert replica.stages == ["Ray", "Ready"]
+    with replica.request("/health") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("victim", ["core", "actor"])
+def test_when_a_vital_process_dies_everything_ends_with_a_sentence(start: Callable[..., Replica], victim: str) -> None:
+    replica = start().ready()
+    os.kill(replica.pid(victim), signal.SIGKILL)
+    assert replica.ended() == termination.EXIT_FAULT
+    assert nothing_is_left_of(replica)
+    words = replica.last_words()
+    assert words is not None
+    assert {"core": "the engine core", "actor": "the Serve actor"}[victim] in words.sentence
+    assert not words.permanent
+    assert replica.stages[-1] == "Failed"
+    assert not (replica.work / "session").exists()
+
+
+def test_a_refused_argument_is_told_as_permanent(start: Callable[..., Replica]) -> None:
+    replica = start("refuses")
+    assert replica.ended() == termination.EXIT_PERMANENT
+    words = replica.last_words()
+    assert words == termination.LastWords(
+        "vLLM refuses engine.args: unrecognized arguments: --frobnicate", permanent=True
+    )
+    assert nothing_is_left_of(replica)
+
+
+def test_an_engine_that_dies_at_its_first_request_is_never_ready_and_says_why(start: Callable[..., Replica]) -> None:
+    replica = start("dies-at-first-request")
+    assert replica.ended() == termination.EXIT_FAULT
+    words = replica.last_words()
+    assert words is not None
+    assert words.sentence == "the engine died at its first request: RuntimeError: the answer is 42"
+    assert "Ready" not in replica.stages
+
+
+def test_a_port_that_closes_is_a_death(start: Callable[..., Replica]) -> None:
+    replica = start("closes-its-port").ready()
+    assert replica.ended() == termination.EXIT_FAULT
+    words = replica.last_words()
+    assert words is not None
+    assert "port is closed" in words.sentence
+
+
+def test_a_stream_that_runs_at_sigterm_ends_whole(start: Callable[..., Replica]) -> None:
+    replica = start().ready()
+    with replica.request("/v1/completions?20", "POST") as stream:
+        first = stream.readline()
+        replica.process.send_signal(signal.SIGTERM)
+        until(lambda: "Draining" in replica.stages, "draining")
+        with replica.request("/health") as health:
+            assert health.status == 503
+        until(lambda: replica.busy_mark() == "draining", "refused as draining")
+        body = first + stream.read()
+    assert body.endswith(b"data: 19\n\ndata: [DONE]\n\n")
+    assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
+    assert not (replica.home / "last-words").exists()
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_program_alone_and_drains(start: Callable[..., Replica]) -> None:
+    replica = start().ready()
+    with replica.request("/v1/completions?10", "POST") as stream:
+        first = stream.readline()
+        os.killpg(replica.process.pid, signal.SIGINT)
+        body = first + stream.read()
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
+
+
+def test_a_stream_longer_than_the_drain_may_last_is_cut(start: Callable[..., Replica]) -> None:
+    replica = start(drain_seconds=1.0).ready()
+    with replica.request("/v1/completions?600", "POST") as stream:
+        stream.readline()
+        replica.process.send_signal(signal.SIGTERM)
+        assert replica.ended() == termination.EXIT_DRAINED
+        assert nothing_is_left_of(replica)
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            stream.read()
+
+
+def test_sigterm_during_the_start_ends_at_once(start: Callable[..., Replica]) -> None:
+    replica = start("starts-forever")
+    replica.pid("actor")
+    replica.process.send_signal(signal.SIGTERM)
+    assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
+    assert "Draining" not in replica.stages
+
+
+def test_a_second_sigterm_ends_the_drain(start: Callable[..., Replica]) -> None:
+    replica = start(drain_seconds=600.0).ready()
+    with replica.request("/v1/completions?6000", "POST") as stream:
+        stream.readline()
+        replica.process.send_signal(signal.SIGTERM)
+        until(lambda: "Draining" in replica.stages, "draining")
+        replica.process.send_signal(signal.SIGTERM)
+        assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
