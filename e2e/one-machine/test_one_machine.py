@@ -150,8 +150,8 @@ def test_a_chat_streams_token_by_token(house: House) -> None:
     texts = [text for _, text in arrivals if text]
     whole = house.client.chat.completions.create(model="chat", messages=[_user("Hello")], max_tokens=40, temperature=0)
     assert "".join(texts) == whole.choices[0].message.content
-    assert len(texts) >= 20
-    assert len({round(at, 4) for at, _ in arrivals}) >= 10, "the events came in one burst"
+    assert len(texts) >= 4, "vLLM joins tokens while it is busy, but never all of them"
+    assert arrivals[-1][0] - arrivals[0][0] > 0.02, "the events came in one burst"
 
 
 def test_embeddings_tell_a_kitten_from_the_stock_market(house: House) -> None:
@@ -173,7 +173,7 @@ def test_the_engines_own_refusal_raises_the_clients_bad_request(house: House) ->
         house.client.chat.completions.create(model="chat", messages=[_user("Hello")], temperature=9)
 
     assert refused.value.param == "temperature"
-    assert isinstance(refused.value.code, str)
+    assert refused.value.code in (None, "invalid_value"), "the engine says 400, a number"
 
 
 def test_a_prompt_without_the_gateways_proof_is_refused_by_the_replica(house: House) -> None:

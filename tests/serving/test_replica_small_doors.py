@@ -146,8 +146,10 @@ def test_what_opens_the_engines_control_paths_is_removed(name: str) -> None:
     assert name not in compose({name: "1"})
 
 
-@pytest.mark.parametrize(("cpus", "ranks", "threads"), [(4, 1, "4"), (4, 2, "2"), (2, 2, "1"), (1, 2, "1")])
-def test_the_ranks_share_the_cores(cpus: int, ranks: int, threads: str) -> None:
+@pytest.mark.parametrize(
+    ("cpus", "ranks", "threads"), [(8, 1, "7"), (8, 2, "3"), (2, 1, "1"), (2, 2, "1"), (1, 2, "1")]
+)
+def test_the_ranks_share_the_cores_but_one(cpus: int, ranks: int, threads: str) -> None:
     assert compose({}, cpus, tensor=ranks)["OMP_NUM_THREADS"] == threads
 
 
