@@ -92,17 +92,15 @@ def test_a_lost_engine_is_replaced_and_the_whole_form_sent_again(gateway: Gatewa
 
     async def story() -> None:
         async with engines("a", "b") as (a, b):
-            for engine in (a, b):
-                engine.always = hear
-                engine.script = [lose]
-            b.script = []
+            a.always, b.always = lose, hear
             await asyncio.to_thread(gateway.put, a_route(a, b))
             body = form(("file", os.urandom(300_000)), ("model", b"m-alias"))
-            for _ in range(4):
+            for _ in range(40):
                 assert (await ask(gateway, body, PATHS[0], KIND)).status == 200
-            bodies = {call.body for call in (*a.calls, *b.calls)}
-            assert bodies == {body.replace(b"m-alias", b"m")}
-            assert len(a.calls) + len(b.calls) == 5
+                if a.calls:
+                    break
+            assert {call.body for call in (*a.calls, *b.calls)} == {body.replace(b"m-alias", b"m")}
+            assert (len(a.calls), b.calls[-1].path) == (1, PATHS[0])
 
     asyncio.run(story())
 
