@@ -15,10 +15,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import shoal_api
+from shoal_api.keys import EVERY_MODEL
 from shoal_api.load import LOAD_PATH, LoadSnapshot
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
-from shoal_operator import engines, keeper, machine, manifests, probe, settings, status_file, telling
+from shoal_operator import engines, keeper, keys, machine, manifests, probe, settings, status_file, telling
 from shoal_operator.blueprint import Blueprint
 from shoal_operator.engines import CannotInstall, Variant
 from shoal_operator.gateway_process import HOST, GatewayProcess
@@ -82,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         help="let --listen be an address that other machines reach; nobody is asked for a key",
     )
     up.add_argument(
+        "--keys-file",
+        type=Path,
+        metavar="FILE",
+        help="ask every client for an API key: entries made by `shoal key new`, read again when the file changes",
+    )
+    up.add_argument(
         "--simulator", action="store_true", help="run a stand-in instead of the engine: no weights, no GPU, no waiting"
     )
     up.set_defaults(run=_up)
@@ -100,6 +107,23 @@ def _parser() -> argparse.ArgumentParser:
     python = engine_commands.add_parser("python", help="print the path of that environment's interpreter")
     _add_variant(python)
     python.set_defaults(run=_engine_python)
+
+    key = commands.add_parser("key", help="API keys")
+    key_commands = key.add_subparsers(required=True, metavar="COMMAND")
+    new = key_commands.add_parser(
+        "new",
+        help="make an API key",
+        description="Make an API key. Its entry for the keys file goes to standard output, the key itself to standard "
+        "error, this once: shoal key new alice --models llama >> keys.yaml",
+    )
+    new.add_argument("name", metavar="NAME", help="whose key it is; stands in the gateway's access log")
+    new.add_argument(
+        "--models",
+        default=EVERY_MODEL,
+        metavar="NAME,NAME",
+        help="names of the models that may be asked for (default: every model)",
+    )
+    new.set_defaults(run=_new_key)
 
     status = commands.add_parser("status", help="what every running `shoal up` of this user serves, and how it is")
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -139,6 +163,13 @@ def _engine_python(given: argparse.Namespace, environment: Mapping[str, str]) ->
     if python is None:
         raise CannotInstall(engines.missing_sentence(variant, environment))
     _say(str(python))
+    return 0
+
+
+def _new_key(given: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    made = keys.new(given.name, [name.strip() for name in given.models.split(",")])
+    print(f"the key of {given.name}, shown this once: {made.key}", file=sys.stderr, flush=True)
+    _say(made.entry.rstrip())
     return 0
 
 
@@ -183,7 +214,9 @@ def _up(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
         replica_ports=settings.replica_ports(environment),
         simulator=given.simulator,
         allow_anonymous=given.allow_anonymous,
+        keys_file=given.keys_file.absolute() if given.keys_file else None,
     )
+    _check_keys(chosen)
     watch = manifests.Watch(chosen.manifests)
     models = manifests.read(chosen.manifests)
     try:
@@ -242,15 +275,26 @@ def _gateway_command(chosen: Settings, run: RunDirectory, internal_port: int) ->
     command += ["--master-key-file", str(run.master_key_file)]
     command += ["--listen", chosen.address, "--internal", f"{HOST}:{internal_port}"]
     command += ["--drain-seconds", str(_GATEWAY_HOLDS_SECONDS)]
+    if chosen.keys_file is not None:
+        command += ["--keys-file", str(chosen.keys_file)]
     return [*command, "--allow-anonymous"] if chosen.allow_anonymous else command
+
+
+def _check_keys(chosen: Settings) -> None:
+    if chosen.keys_file is None:
+        return
+    if chosen.allow_anonymous:
+        raise BadSettings("--allow-anonymous: with --keys-file everybody is asked for a key; give one of the two")
+    keys.check(chosen.keys_file)
 
 
 def _check_address(chosen: Settings) -> None:
     flag = f"--listen {chosen.address}"
-    if not chosen.allow_anonymous and chosen.host not in ("localhost", "::1") and not chosen.host.startswith("127."):
+    is_open = chosen.allow_anonymous or chosen.keys_file is not None
+    if not is_open and chosen.host not in ("localhost", "::1") and not chosen.host.startswith("127."):
         raise BadSettings(
             f"{flag}: other machines can reach this address and nobody is asked for a key; "
-            "listen on 127.0.0.1, or add --allow-anonymous"
+            "listen on 127.0.0.1, name the keys with --keys-file, or add --allow-anonymous"
         )
     try:
         free = machine.is_free(chosen.host, chosen.port)

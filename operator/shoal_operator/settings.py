@@ -27,6 +27,7 @@ class Settings:
     replica_ports: range
     simulator: bool = False
     allow_anonymous: bool = False
+    keys_file: Path | None = None
 
     @property
     def run_root(self) -> Path:

@@ -47,6 +47,8 @@ def test_the_environment_counts_and_a_flag_counts_more(key: str) -> None:
         ("--max-held-bytes", "1000", "less than one body may have"),
         ("--access-log", "maybe", "on or off"),
         ("--master-key-file", "/nowhere/key", "cannot be read"),
+        ("--keys-file", "/nowhere/keys", "cannot be read"),
+        ("--keys-file", "/dev/null", "a list of entries"),
     ],
 )
 def test_a_fault_names_its_flag(key: str, flag: str, value: str, said: str) -> None:
@@ -68,6 +70,16 @@ def test_a_master_key_is_32_bytes_as_hex(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.9.9.9:1"])
 def test_loopback_needs_no_permission(key: str, listen: str) -> None:
     assert settings.read(["--routes=r", f"--master-key-file={key}", "--listen", listen], {}).listen.port == 1
+
+
+def test_keys_replace_the_permission_and_exclude_it(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("[]")
+    flags = ["--routes=r", f"--master-key-file={key}", "--listen=0.0.0.0:1"]
+    assert settings.read([*flags, f"--keys-file={file}"], {}).keys_file == file
+    assert settings.read(flags, {"SHOAL_GATEWAY_KEYS_FILE": str(file)}).keys_file == file
+    with pytest.raises(BadSettings, match="--allow-anonymous: with --keys-file"):
+        settings.read([*flags, f"--keys-file={file}", "--allow-anonymous"], {})
 
 
 def test_other_addresses_need_the_explicit_switch(key: str) -> None:

@@ -248,11 +248,11 @@ async def ask(gateway: Gateway, body: Any, path: str = "/v1/chat/completions", h
             return await client.answer()
 
 
-def fetch(gateway: Gateway, path: str, method: str = "GET") -> Answer:
+def fetch(gateway: Gateway, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
     """A request without a body, by a library of the standard."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers or {})
         found = connection.getresponse()
         return Answer(found.status, {n.lower(): v for n, v in found.getheaders()}, found.read(), whole=True)
     finally:

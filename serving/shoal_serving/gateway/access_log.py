@@ -18,6 +18,7 @@ class AccessLog:
     def note(
         self,
         request: bytes,
+        key: str,
         model: str,
         route: str,
         outcome: str,
@@ -28,11 +29,11 @@ class AccessLog:
         duration_seconds: float,
         sent: int,
     ) -> None:
-        """A request ended."""
+        """A request ended. `key` is the name of the key that it came with, as it stands in the keys file."""
         if self._out is not None:
             self._lines.append(
-                f"request={request.decode('ascii')} model={model or '-'} route={route} outcome={outcome}"
-                f" status={status} attempts={attempts} queue_ms={queue_seconds * 1000:.1f}"
+                f"request={request.decode('ascii')} key={key or '-'} model={model or '-'} route={route}"
+                f" outcome={outcome} status={status} attempts={attempts} queue_ms={queue_seconds * 1000:.1f}"
                 f" first_byte_ms={first_byte_seconds * 1000:.1f} duration_ms={duration_seconds * 1000:.1f}"
                 f" bytes={sent}\n"
             )

@@ -7,13 +7,14 @@ from fastapi.responses import PlainTextResponse, Response
 
 from shoal_api.load import LOAD_PATH, LoadSnapshot
 from shoal_serving.gateway import routes
+from shoal_serving.gateway.keys import Keyring
 from shoal_serving.gateway.route_table import RouteTable
 
 
-def for_clients(table: Callable[[], RouteTable]) -> FastAPI:
+def for_clients(table: Callable[[], RouteTable], keyring: Callable[[], Keyring | None]) -> FastAPI:
     """What clients reach, without the inference paths."""
     app = FastAPI(title="Shoal", docs_url=None, redoc_url=None)
-    app.include_router(routes.models_router(table))
+    app.include_router(routes.models_router(table, keyring))
     routes.in_openai_shape(app)
     return app
 

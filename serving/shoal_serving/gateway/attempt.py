@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from shoal_api import proof
 from shoal_serving.gateway import errors, headers, sse
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.multipart import Pieces
 from shoal_serving.gateway.retrying import Happening, of_status
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Receiver, Unreachable
@@ -324,5 +325,5 @@ class Gaps(Protocol):
         """One more."""
 
 
-Outgoing = tuple[bytes, bytes, int, bytes]
+Outgoing = tuple[bytes, bytes, int, bytes | Pieces]
 """First line, header lines, limit of the replica, body."""

@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from shoal_serving.gateway import headers, openai_shapes
+from shoal_serving.gateway import headers, keys, multipart, openai_shapes
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.keys import Caller
+from shoal_serving.gateway.multipart import Form, Pieces
+from shoal_serving.gateway.openai_shapes import Asked
+from shoal_serving.gateway.surfaces import Surface
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard
@@ -14,38 +18,65 @@ class Checked(NamedTuple):
 
     line: "Line"
     stream: bool
-    body: bytes
+    body: bytes | Pieces
     engine_lines: bytes
     """Header lines for the engine, without what belongs to the connection."""
     client_lines: bytes
     """Header lines that every answer to this request has."""
     request_id: bytes
+    caller: Caller
 
 
-def check(switchboard: "Switchboard", read: headers.Request, request_id: bytes, body: bytes) -> Checked | Refusal:
+def check(
+    switchboard: "Switchboard",
+    surface: Surface,
+    caller: Caller,
+    read: headers.Request,
+    request_id: bytes,
+    body: bytes | bytearray,
+) -> Checked | Refusal:
     """The request with its model, or why it is refused. `body` is read whole; only the value of `model` may change."""
-    if not headers.is_json(read.content_type):
-        return Refusal(415, "The Content-Type of the request must be application/json.", "unsupported_media_type")
-    asked = openai_shapes.read(body)
+    asked = _asked(surface, read.content_type, body)
     if isinstance(asked, Refusal):
         return asked
     route = switchboard.table.by_name.get(asked.model)
     if route is None:
-        return switchboard.not_found(asked.model)
+        return switchboard.not_found(asked.model, caller)
+    if not caller.may_use(route, switchboard.table):
+        return keys.denied(asked.model)
     line = switchboard.line_of(route)
     if asked.model == route.served_name:
         model_line = line.canonical_line
+        outgoing = _outgoing(body, asked, None)
     else:
         model_line = line.alias_line
-        body = openai_shapes.with_model(body, route.served_name)
+        outgoing = _outgoing(body, asked, route.served_name)
     trace = read.traceparent
     if not trace:
         trace = switchboard.new_trace(switchboard.new_request_id() if read.request_id else request_id)
     return Checked(
         line,
         asked.stream,
-        body,
+        outgoing,
         b"%bx-request-id: %b\r\ntraceparent: %b\r\n" % (read.forwarded, request_id, trace),
         b"x-request-id: %b\r\n%b" % (request_id, model_line),
         request_id,
+        caller,
     )
+
+
+def _asked(surface: Surface, content_type: bytes, body: bytes | bytearray) -> Asked | Form | Refusal:
+    if surface.is_form:
+        if multipart.is_form(content_type):
+            return multipart.read(content_type, body)
+        return Refusal(415, "The Content-Type of the request must be multipart/form-data.", "unsupported_media_type")
+    if headers.is_json(content_type):
+        return openai_shapes.read(bytes(body))
+    return Refusal(415, "The Content-Type of the request must be application/json.", "unsupported_media_type")
+
+
+def _outgoing(body: bytes | bytearray, asked: Asked | Form, name: str | None) -> bytes | Pieces:
+    """The body with another name in it, or as it came."""
+    if isinstance(asked, Form):
+        return multipart.whole(body) if name is None else multipart.with_model(body, asked, name)
+    return bytes(body) if name is None else openai_shapes.with_model(bytes(body), name)

@@ -47,6 +47,8 @@ class Refusal:
         return Outcome.CLIENT_ERROR
 
 
+MISSING_MODEL = Refusal(400, "Missing required parameter: 'model'.", "missing_required_parameter", "model")
+
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",

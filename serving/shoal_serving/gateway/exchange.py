@@ -83,6 +83,7 @@ class Exchange:
         self._first_line = b"POST %b HTTP/1.1\r\n" % target
         self._engine_lines = checked.engine_lines
         self._body = checked.body
+        self._caller = checked.caller
         self._size = size
 
     # -- before an endpoint has it
@@ -131,7 +132,7 @@ class Exchange:
 
     def unrouted(self) -> None:
         """The model was deleted while this waited."""
-        self._refuse(self._switchboard.not_found(self._line.route.served_name))
+        self._refuse(self._switchboard.not_found(self._line.route.served_name, self._caller))
 
     # -- what an attempt brings
 
@@ -353,6 +354,7 @@ class Exchange:
                 metrics.added.observe(attempt.sent_at - self.arrived - self._queue_seconds + now - attempt.last_read_at)
         switchboard.access_log.note(
             self._request_id,
+            self._caller.name,
             self._line.route.id,
             self.surface.path,
             outcome,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.errors import MISSING_MODEL, Refusal
 
 _NAME_SHOWN = 200
 _DECODER = json.JSONDecoder()
@@ -34,7 +34,7 @@ def read(body: bytes) -> Asked | Refusal:
     if type(model) is str and model:
         return Asked(model, found.get("stream") is True)
     if model is None or model == "":
-        return Refusal(400, "Missing required parameter: 'model'.", "missing_required_parameter", "model")
+        return MISSING_MODEL
     return Refusal(400, "Invalid type for 'model': a string is expected.", "invalid_type", "model")
 
 

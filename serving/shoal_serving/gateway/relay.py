@@ -18,6 +18,7 @@ from shoal_serving.gateway import errors, headers
 from shoal_serving.gateway.checking import Checked, check
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
+from shoal_serving.gateway.keys import ANYBODY, CHALLENGE, Caller, identify
 from shoal_serving.gateway.surfaces import SURFACES, Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
@@ -60,13 +61,18 @@ class Incoming:
     expects_100 = False
     surface: Surface | None = None
     refusal: Refusal | None = None
+    caller: Caller = ANYBODY
+    form: bytearray | None = None
+    """Collects a form: an upload grows in place, joined chunks would lie in memory twice."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
 
-    def body(self) -> bytes:
+    def body(self) -> bytes | bytearray:
         """All of it; not kept twice."""
+        if self.form is not None:
+            return self.form
         chunks, self.chunks = self.chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -187,6 +193,8 @@ class Relay(HttpToolsProtocol):
             if surface is not None:
                 incoming.surface = surface
                 most = self.switchboard.max_body_bytes
+                if not self._admit(incoming, surface):
+                    return
         if incoming.length is not None:
             if incoming.length > most:
                 self._refuse_body(incoming, _too_large(most))
@@ -201,7 +209,10 @@ class Relay(HttpToolsProtocol):
         incoming = self._incoming
         if incoming.refusal is not None:
             return
-        incoming.chunks.append(body)
+        if incoming.form is None:
+            incoming.chunks.append(body)
+        else:
+            incoming.form += body
         if incoming.length is not None:
             return
         size = len(body)
@@ -213,6 +224,17 @@ class Relay(HttpToolsProtocol):
             self._refuse_body(incoming, self.switchboard.bytes_full())
         else:
             incoming.taken += size
+
+    def _admit(self, incoming: Incoming, surface: Surface) -> bool:
+        """Whether the caller is known; a request without a right key is refused before its body is read."""
+        caller = identify(incoming.headers, self.switchboard.keyring)
+        if isinstance(caller, Refusal):
+            self._refuse_body(incoming, caller)
+            return False
+        incoming.caller = caller
+        if surface.is_form:
+            incoming.form = bytearray()
+        return True
 
     def on_message_complete(self) -> None:
         incoming, self._incoming = self._incoming, _NOTHING
@@ -236,6 +258,7 @@ class Relay(HttpToolsProtocol):
 
     def _forget(self, incoming: Incoming) -> None:
         incoming.chunks = []
+        incoming.form = None
         self._forget_size(incoming)
 
     def _forget_size(self, incoming: Incoming) -> None:
@@ -273,11 +296,11 @@ class Relay(HttpToolsProtocol):
         if incoming.refusal is not None:
             checked = incoming.refusal
         else:
-            checked = check(switchboard, read, request_id, incoming.body())
+            checked = check(switchboard, surface, incoming.caller, read, request_id, incoming.body())
         if isinstance(checked, Refusal):
             self._forget(incoming)
             self._answer_refusal(checked, surface.dialect, b"x-request-id: %b\r\n" % request_id)
-            switchboard.count_refused(surface, request_id, checked, switchboard.clock() - arrived)
+            switchboard.count_refused(surface, request_id, incoming.caller, checked, switchboard.clock() - arrived)
             return
         target = incoming.url if incoming.url.startswith(b"/") else _target(incoming.url)
         self._exchange = exchange = Exchange(switchboard, self, surface, target, checked, incoming.taken, arrived)
@@ -293,9 +316,11 @@ class Relay(HttpToolsProtocol):
 
     def _answer_refusal(self, refusal: Refusal, dialect: Dialect, lines: bytes = b"") -> None:
         lines += b"content-type: application/json\r\n" + errors.retry_headers(refusal)
+        if refusal.status == 401:
+            lines += CHALLENGE
         self.answer(refusal.status, lines, errors.body(refusal, dialect))
 
-    def _start_app(self, incoming: Incoming, body: bytes) -> None:
+    def _start_app(self, incoming: Incoming, body: bytes | bytearray) -> None:
         """Everything that is no inference request is FastAPI's."""
         try:
             url = httptools.parse_url(incoming.url)

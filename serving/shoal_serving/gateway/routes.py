@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from shoal_serving.gateway import errors, openai_shapes, route_table
+from shoal_serving.gateway import errors, openai_shapes
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.keys import SCHEME, Keyring, denied, identify
 from shoal_serving.gateway.route_table import RouteTable
 from shoal_serving.gateway.surfaces import SURFACES, Dialect
 
@@ -32,23 +33,28 @@ class ModelList(BaseModel):
     data: list[ModelObject]
 
 
-def models_router(table: Callable[[], RouteTable]) -> APIRouter:
+def models_router(table: Callable[[], RouteTable], keyring: Callable[[], Keyring | None]) -> APIRouter:
     """GET /v1/models and GET /v1/models/{id}, where an id may hold slashes."""
     router = APIRouter()
 
-    @router.get("/v1/models")
-    def list_models() -> ModelList:
-        """Models that can be asked, also those at zero replicas."""
-        now = table()
-        return ModelList(data=[_object(name, now) for name in route_table.names(now)])
+    @router.get("/v1/models", response_model=ModelList)
+    def list_models(request: Request) -> Any:
+        """Models that the caller can ask for, also those at zero replicas."""
+        now, caller = table(), identify(request.headers.raw, keyring())
+        if isinstance(caller, Refusal):
+            return _answer(caller)
+        return ModelList(data=[_object(name, now) for name in caller.names(now)])
 
     @router.get("/v1/models/{name:path}", response_model=ModelObject)
-    def get_model(name: str) -> Any:
+    def get_model(name: str, request: Request) -> Any:
         """One model by any of its names."""
-        now = table()
-        if name not in now.by_name:
-            return _answer(openai_shapes.not_found(name, now.by_name))
-        return _object(name, now)
+        now, caller = table(), identify(request.headers.raw, keyring())
+        if isinstance(caller, Refusal):
+            return _answer(caller)
+        route = now.by_name.get(name)
+        if route is None:
+            return _answer(openai_shapes.not_found(name, caller.names(now)))
+        return _object(name, now) if caller.may_use(route, now) else _answer(denied(name))
 
     @router.get("/health")
     def health() -> dict[str, str]:
@@ -87,4 +93,7 @@ def _object(name: str, table: RouteTable) -> ModelObject:
 def _answer(
     refusal: Refusal, dialect: Dialect = Dialect.OPENAI, more_headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    return JSONResponse(errors.shaped(refusal, dialect), refusal.status, headers=more_headers)
+    answer = JSONResponse(errors.shaped(refusal, dialect), refusal.status, headers=more_headers)
+    if refusal.status == 401:
+        answer.headers["www-authenticate"] = SCHEME
+    return answer

@@ -4,19 +4,21 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from shoal_serving.gateway import app, relay, upstream
+from shoal_serving.gateway import app, keys, relay, upstream
 from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.keys import NO_KEYS
 from shoal_serving.gateway.metrics import Exposition
 from shoal_serving.gateway.settings import Address, Settings
 from shoal_serving.gateway.switchboard import SWEEP_SECONDS, Switchboard, boot_random
 from shoal_serving.gateway.waiting_room import ByteBudget
-from shoal_serving.gateway.watch import RouteFile
+from shoal_serving.gateway.watch import KEYS_SECONDS, ROUTES_SECONDS, WatchedFile, read_routes
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +51,22 @@ async def serve(
         clock,
         boot_random(),
         call_at,
+        NO_KEYS if settings.keys_file is not None else None,
     )
-    routes = RouteFile(settings.routes, switchboard.apply)
+    routes = WatchedFile(settings.routes, read_routes, switchboard.apply, ROUTES_SECONDS, "KeptLastRoutes")
     routes.look()
+    watched: list[WatchedFile[Any]] = [routes]
+    if settings.keys_file is not None:
+        key_file = WatchedFile(settings.keys_file, keys.read, switchboard.admit, KEYS_SECONDS, "KeptLastKeys")
+        key_file.look()
+        watched.append(key_file)
     clients = ServerState()
     exposition = Exposition(lambda: switchboard.reading(len(clients.connections)))
 
     def is_ready() -> bool:
-        return routes.has_document and not switchboard.is_draining
+        return routes.has_content and not switchboard.is_draining
 
-    client_config = _config(app.for_clients(lambda: switchboard.table))
+    client_config = _config(app.for_clients(lambda: switchboard.table, lambda: switchboard.keyring))
     internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load))
     internal_state = ServerState()
     front = await _listen("--listen", settings.listen, lambda: relay.Relay(switchboard, client_config, clients))
@@ -70,7 +78,7 @@ async def serve(
         front.close()
         raise
     log.info("reason=Listening listen=%s internal=%s", settings.listen, settings.internal)
-    tasks = [asyncio.create_task(routes.run()), asyncio.create_task(_sweep(switchboard, clients))]
+    tasks = [asyncio.create_task(work) for work in (*(file.run() for file in watched), _sweep(switchboard, clients))]
     try:
         await stop.wait()
         await _drain(settings, switchboard, clients, front, end)

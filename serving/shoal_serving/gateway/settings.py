@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from shoal_serving.gateway import keys
+from shoal_serving.gateway.keys import BadKeys
+
 ENVIRONMENT_PREFIX = "SHOAL_GATEWAY_"
 _MIB = 1024 * 1024
 
@@ -50,6 +53,7 @@ class Settings:
     max_body_bytes: int = 32 * _MIB
     max_held_bytes: int = 512 * _MIB
     access_log: bool = True
+    keys_file: Path | None = None
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -66,10 +70,15 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         master_key = _master_key(Path(given.master_key_file), faults)
     listen = _address("--listen", given.listen, faults)
     internal = _address("--internal", given.internal, faults)
-    if listen is not None and not listen.is_loopback and not given.allow_anonymous:
+    keys_file = Path(given.keys_file) if given.keys_file else None
+    if keys_file is not None:
+        _check_keys(keys_file, faults)
+        if given.allow_anonymous:
+            faults.append("--allow-anonymous: with --keys-file everybody is asked for a key; give one of the two.")
+    elif listen is not None and not listen.is_loopback and not given.allow_anonymous:
         faults.append(
             f"--listen: {listen} can be reached from other machines and nobody is asked for a key; listen on 127.0.0.1,"
-            " or add --allow-anonymous if anybody who can connect may use every model."
+            " name the keys with --keys-file, or add --allow-anonymous if anybody who can connect may use every model."
         )
     drain = _number("--drain-seconds", given.drain_seconds, 0, faults)
     settle = _number("--settle-seconds", given.settle_seconds, 0, faults)
@@ -92,6 +101,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         int(body),
         int(held),
         access_log=access_log is True,
+        keys_file=keys_file,
     )
 
 
@@ -109,6 +119,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
     add("--routes", "", "the route document: models, names, endpoints; read again when it changes", "FILE")
     add("--master-key-file", "", "the installation's master key, 32 bytes as hex text", "FILE")
+    add("--keys-file", "", "who may ask for what: a list of API keys as hashes; read again when it changes", "FILE")
     add("--listen", "127.0.0.1:8000", "where clients connect", "HOST:PORT")
     add("--internal", "127.0.0.1:9090", "where /livez, /readyz, /metrics and /load answer", "HOST:PORT")
     add("--drain-seconds", "600", "how long waiting requests are still served after SIGTERM", "SECONDS")
@@ -123,6 +134,15 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="listen on an address that other machines reach, though nobody is asked for a key",
     )
     return parser
+
+
+def _check_keys(path: Path, faults: list[str]) -> None:
+    try:
+        keys.read(path.read_bytes())
+    except OSError as error:
+        faults.append(f"--keys-file: {path} cannot be read ({error.strerror}).")
+    except BadKeys as bad:
+        faults.append(f"--keys-file: {path}: {bad}.")
 
 
 def _master_key(path: Path, faults: list[str]) -> bytes:

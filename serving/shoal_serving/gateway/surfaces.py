@@ -1,4 +1,4 @@
-"""The inference surfaces: the paths that lead to a replica by the `model` in their JSON body, and their dialects."""
+"""The inference surfaces: the paths that lead to a replica by the `model` in their body, and their dialects."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,11 +14,15 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """One routed path. `endings` are the marks of which one stands in the last event of an uncut stream."""
+    """One routed path. `endings` are the marks of which one stands in the last event of an uncut stream.
+
+    The body is JSON, or a multipart form where `is_form`.
+    """
 
     path: str
     dialect: Dialect = Dialect.OPENAI
     endings: tuple[bytes, ...] = ()
+    is_form: bool = False
 
 
 _DONE = (b"data: [DONE]", b"data:[DONE]")
@@ -34,6 +38,8 @@ SURFACES: dict[bytes, Surface] = {
         Surface("/v1/responses", Dialect.RESPONSES, _RESPONSES_END),
         Surface("/v1/messages", Dialect.MESSAGES, _MESSAGES_END),
         Surface("/v1/messages/count_tokens", Dialect.MESSAGES),
+        Surface("/v1/audio/transcriptions", endings=_DONE, is_form=True),
+        Surface("/v1/audio/translations", endings=_DONE, is_form=True),
         Surface("/v1/embeddings"),
         Surface("/v2/embed"),
         Surface("/pooling"),

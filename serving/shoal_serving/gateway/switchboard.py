@@ -12,6 +12,7 @@ from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
+from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.upstream import IDLE_SECONDS, LiveEndpoint
@@ -52,8 +53,11 @@ class Switchboard:
         clock: Callable[[], float],
         random: Random,
         call_at: Callable[[float, Callable[[], None]], None],
+        keyring: Keyring | None = None,
     ) -> None:
+        """Without a keyring nobody is asked for a key."""
         self.table = route_table.EMPTY
+        self.keyring = keyring
         self.budget = budget
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
@@ -104,6 +108,13 @@ class Switchboard:
         if not line.dispatcher.endpoints and len(line.dispatcher.room) == 1:
             log.info("model=%s reason=FirstHeld because=a request waits and no replica is ready", line.route.id)
 
+    # -- keys
+
+    def admit(self, keyring: Keyring) -> None:
+        """Put other keys in force, for every request that comes from now on."""
+        self.keyring = keyring
+        log.info("reason=Keys keys=%d", len(keyring))
+
     # -- small change
 
     def next_number(self) -> int:
@@ -121,9 +132,9 @@ class Switchboard:
 
     # -- refusals that depend on what is known here
 
-    def not_found(self, model: str) -> Refusal:
+    def not_found(self, model: str, caller: Caller) -> Refusal:
         """The name leads nowhere."""
-        return openai_shapes.not_found(model, self.table.by_name)
+        return openai_shapes.not_found(model, caller.names(self.table))
 
     def queue_full(self, route: ModelRoute) -> Refusal:
         """Too many wait for this model."""
@@ -192,11 +203,15 @@ class Switchboard:
             retry_after_seconds=self._about(5),
         )
 
-    def count_refused(self, surface: Surface, request_id: bytes, refusal: Refusal, seconds: float) -> None:
+    def count_refused(
+        self, surface: Surface, request_id: bytes, caller: Caller, refusal: Refusal, seconds: float
+    ) -> None:
         """A request that was refused before it had a model."""
         self.nameless.count_request(surface.path, refusal.outcome)
         self.nameless.duration.observe(seconds)
-        self.access_log.note(request_id, "", surface.path, refusal.outcome, refusal.status, 0, 0.0, 0.0, seconds, 0)
+        self.access_log.note(
+            request_id, caller.name, "", surface.path, refusal.outcome, refusal.status, 0, 0.0, 0.0, seconds, 0
+        )
 
     def _about(self, seconds: float) -> float:
         """Not the same moment for all who are told to come again."""

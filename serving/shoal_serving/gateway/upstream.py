@@ -13,6 +13,7 @@ import httptools
 from shoal_api import proof
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_serving.gateway.dispatching import EndpointState
+from shoal_serving.gateway.multipart import Pieces
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Connection(asyncio.Protocol):
             self.endpoint.host_line + f"{proof.MAC_HEADER}: {proof.request_mac(key, nonce, uid)}\r\n".encode()
         )
 
-    def request(self, receiver: Receiver, first_line: bytes, lines: bytes, limit: int, body: bytes) -> None:
+    def request(self, receiver: Receiver, first_line: bytes, lines: bytes, limit: int, body: bytes | Pieces) -> None:
         """Send a request; `lines` are its header lines without host, proof and length."""
         self.send(
             receiver,
@@ -184,11 +185,13 @@ class Connection(asyncio.Protocol):
             body,
         )
 
-    def send(self, receiver: Receiver, head: list[bytes], body: bytes) -> None:
+    def send(self, receiver: Receiver, head: list[bytes], body: bytes | Pieces) -> None:
         """Send a request as it is; `receiver` gets the answer."""
         self.receiver = receiver
         self._reset()
-        if len(body) < _JOINED_BELOW:
+        if isinstance(body, Pieces):
+            self.transport.writelines([b"".join(head), *body.slices])
+        elif len(body) < _JOINED_BELOW:
             head.append(body)
             self.transport.write(b"".join(head))
         else:
