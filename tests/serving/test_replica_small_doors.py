@@ -184,3 +184,7 @@ def test_ray_stays_on_loopback_where_the_replica_does(host: str, loopback: bool)
 )
 def test_the_engine_is_forked_only_where_that_is_tried(gpus: int, variables: dict[str, str], wanted: bool) -> None:
     assert forking.is_wanted(gpus, variables) is wanted
+
+
+def test_ray_does_not_pack_the_folder_up_when_uv_started_us() -> None:
+    assert compose({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"})["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"

@@ -71,6 +71,7 @@ def _ours(config: ReplicaConfig, ray_token: str, session: Path) -> dict[str, str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": ray_token,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # below `uv run` Ray would read our whole folder, the log's FIFO too
         "RAY_DEDUP_LOGS": "0",
         "RAY_kill_child_processes_on_worker_exit": "false",  # the replica program ends them, after it has asked why
         "RAY_worker_niceness": "0",  # Ray would have the engine yield to everything else on the machine
