@@ -54,13 +54,23 @@ class House:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="any", max_retries=0)
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line.rstrip())
+        with self.process.stdout as said:
+            for line in said:
+                self.said.append(line.rstrip())
+
+    def close(self) -> None:
+        """End it, if it still runs, and let go of its output and its connections."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._listening.join(10)
+        self.client.close()
 
     def write(self, *manifests: dict[str, Any]) -> None:
         self.file.write_text(yaml.safe_dump_all(manifests))
@@ -120,9 +130,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield running
     finally:
         print("\n".join(running.said))
-        if running.process.poll() is None:
-            running.process.kill()
-        running.process.wait()
+        running.close()
 
 
 def test_the_official_client_lists_the_models(house: House) -> None:
@@ -178,9 +186,10 @@ def test_the_engines_own_refusal_raises_the_clients_bad_request(house: House) ->
 
 def test_a_prompt_without_the_gateways_proof_is_refused_by_the_replica(house: House) -> None:
     port = house.replica("tiny-llama")["port"]
-    direct = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0)
-
-    with pytest.raises(openai.APIStatusError) as refused:
+    with (
+        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as direct,
+        pytest.raises(openai.APIStatusError) as refused,
+    ):
         direct.chat.completions.create(model="tiny-llama", messages=[_user("Hello")])
 
     assert refused.value.status_code == 421
