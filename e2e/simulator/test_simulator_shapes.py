@@ -231,6 +231,7 @@ def test_metrics_carry_the_names_of_the_real_engine(simulator: Server, vllm: Ser
     assert metric_names(simulator) <= metric_names(vllm)
 
 
+@pytest.mark.nightly  # a plain vLLM under five streams can stand still for half a minute on two cores
 def test_the_death_of_the_engine_looks_the_same_on_every_api(simulator: Server, vllm: Server) -> None:
     """The last test: nothing answers here afterwards."""
     post(simulator, "/simulator/knobs", {"gap-seconds": 0.02, "answer-tokens": 10_000})
