@@ -113,7 +113,7 @@ def _default_objects(node: dict[str, Any]) -> None:
             child["default"] = []
 
 
-_WITHOUT_DEFAULT = frozenset({"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale"})
+_WITHOUT_DEFAULT = frozenset({"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale", "scaling"})
 """Optional objects whose absence means something."""
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import shoal_api
 from shoal_api.keys import EVERY_MODEL
-from shoal_api.load import LOAD_PATH, LoadSnapshot
+from shoal_api.load import LOAD_PATH, LoadMessage
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
 from shoal_operator import engines, keeper, keys, machine, manifests, probe, settings, status_file, telling
@@ -194,12 +194,12 @@ def _status(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return 0 if running else 1
 
 
-def _load(report: UpReport) -> LoadSnapshot | None:
+def _load(report: UpReport) -> LoadMessage | None:
     answer = probe.get(HOST, report.gateway.internal_port, LOAD_PATH, _LOAD_TIMEOUT_SECONDS)
     if answer is None or answer.status != 200:
         return None
     try:
-        return LoadSnapshot.model_validate_json(answer.body)
+        return LoadMessage.model_validate_json(answer.body)
     except ValidationError:  # something else has that port by now
         return None
 

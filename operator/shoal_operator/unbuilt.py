@@ -18,11 +18,6 @@ class Unbuilt:
 
 UNBUILT = (
     Unbuilt(
-        "spec.scaling",
-        lambda md: "scaling" in md.spec.model_fields_set and md.spec.replicas is None,
-        "replicas do not follow the load in this version; name their number in spec.replicas",
-    ),
-    Unbuilt(
         "spec.routing.continuation",
         lambda md: md.spec.routing.continuation is Continuation.EXACT,
         "cut streams are not continued in this version; set it to Off",
