@@ -63,6 +63,7 @@ class Merger:
         self._known_since: datetime | None = None
         self._told: dict[str, _Told] = {}
         self._models: dict[str, _Model] = {}
+        self._voices: Mapping[str, bool] = {}
         self._heard_since: datetime | None = None
         """When the first gateway spoke; before, nothing is known of any model."""
 
@@ -71,7 +72,6 @@ class Merger:
 
         None: who can be believed has changed, which concerns every model.
         """
-        before = self._voices(now)
         present = {gateway.name: gateway for gateway in gateways}
         for name, gateway in present.items():
             self._told.setdefault(name, _Told(now)).facts = gateway
@@ -85,7 +85,8 @@ class Merger:
                 if told.facts is None:
                     del self._told[name]
         self._sample(changed, now)
-        return frozenset(changed) if before == self._voices(now) else None
+        before, self._voices = self._voices, self._believed(now)
+        return frozenset(changed) if before == self._voices else None
 
     def hear(self, name: str, message: LoadMessage, now: datetime) -> frozenset[str]:
         """Take a message in; the models whose load it changes. Raises OutOfOrder where one before it was lost."""
@@ -201,7 +202,7 @@ class Merger:
             and (now - (since := told.heard or told.first_seen)).total_seconds() >= SILENT_SECONDS
         )
 
-    def _voices(self, now: datetime) -> Mapping[str, bool]:
+    def _believed(self, now: datetime) -> Mapping[str, bool]:
         return {name: told.is_heard(now) for name, told in self._told.items() if not self._is_out(told, now)}
 
 

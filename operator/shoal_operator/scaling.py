@@ -22,16 +22,17 @@ class Tuning:
     """A load that was over the target for less buys no replica."""
 
 
+Need = tuple[datetime, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a decision leaves for the next one. Lost at a restart, which only makes the next steps down later."""
 
     busy_at: datetime | None = None
     """When the last request was seen."""
-    lower_since: datetime | None = None
-    """Since when fewer replicas would do."""
-    lower_to: int = 0
-    """The most that were needed since then."""
+    needs: tuple[Need, ...] = ()
+    """How many were needed, from each of these moments on; as far back as the delay before going down."""
     surge_until: datetime | None = None
     load_told: datetime | None = None
     """When the load in the status was last another one."""
@@ -75,13 +76,14 @@ def _follow(
     within = _clamp(current, scaling)
     if within != current:
         because = f"{current} lies outside minReplicas {scaling.min_replicas} and maxReplicas {scaling.max_replicas}"
-        memory = replace(memory, lower_since=None)
+        memory = replace(memory, needs=())
         return Decision(within, Reason.BOUNDS_CHANGED, because, memory, bool(load.samples) and not load.silent)
     if not load.samples:
         return Decision(current, Reason.NO_LOAD_DATA, "no gateway has told its load yet", memory)
-    decision = _rise(scaling, current, ready, load, memory, now, tuning) or _fall(
-        scaling, current, load, memory, now, tuning
-    )
+    memory = replace(memory, surge_until=_surge_until(current, load, memory, scaling.target_load, now, tuning))
+    decision = _rise(scaling, current, ready, load, memory, now, tuning)
+    if decision is None:
+        decision = _fall(scaling, current, load, memory, now, tuning)
     return replace(decision, follows_load=not load.silent)
 
 
@@ -91,40 +93,42 @@ def _rise(
     """More, where the load needs them; None where it does not."""
     target = scaling.target_load
     is_cold = ready == 0
-    counted = load.newest.load if is_cold else loads.least(load.samples, tuning.rise_seconds, now)
     if not is_cold and not loads.covers(load.samples, tuning.rise_seconds, now):
         return None
-    wanted = _clamp(_needed(counted, target), scaling)
+    counted = load.newest.load if is_cold else loads.least(load.samples, tuning.rise_seconds, now)
+    needed = _needed(counted, target)
+    wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
-    memory = replace(memory, lower_since=None, surge_until=_surge_until(current, load, memory, target, now, tuning))
-    sentence = f"load {counted} ({_parts(load)}) at target {target} needs {_needed(counted, target)} replicas"
-    if _needed(counted, target) > wanted:
+    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    sentence = f"load {counted} ({_parts(load)}) at target {target} needs {needed} replicas"
+    if needed > wanted:
         sentence += f", maxReplicas is {scaling.max_replicas}"
     return Decision(wanted, Reason.WOKEN if current == 0 else Reason.LOAD_ROSE, sentence, memory)
 
 
 def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
     """Fewer, where that has been enough for long; else as many as now, and why."""
-    target = scaling.target_load
-    memory = replace(memory, surge_until=_surge_until(current, load, memory, target, now, tuning))
-    newest = _needed(load.newest.load, target)
-    stable = _needed(loads.mean(load.samples, tuning.stable_seconds, now), target)
-    floor = max(scaling.min_replicas, 1)
     if load.missing:
-        return _frozen(current, load, replace(memory, lower_since=None))
+        return _frozen(current, load, replace(memory, needs=()))
+    floor = min(max(scaling.min_replicas, 1), current)
     if current and not scaling.min_replicas and load.newest.load == 0 and memory.busy_at is not None:
         idle = (now - memory.busy_at).total_seconds()
         if idle >= scaling.idle_seconds:
             because = f"nobody asked for {scaling.idle_seconds} s (scaling.idleSeconds)"
-            return Decision(0, Reason.IDLE, because, replace(memory, lower_since=None))
+            return Decision(0, Reason.IDLE, because, replace(memory, needs=()))
         if current == floor:
-            held = replace(memory, lower_since=None)
-            return _until_idle(scaling, current, held, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
-    wanted = max(_clamp(max(newest, stable), scaling), min(floor, current))
+            return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
+    target = scaling.target_load
+    lately = _needed(loads.least(load.samples, tuning.rise_seconds, now), target)
+    stable = _needed(loads.mean(load.samples, tuning.stable_seconds, now), target)
+    wanted = max(_clamp(max(lately, stable), scaling), floor)
     in_surge = memory.surge_until is not None and now < memory.surge_until
-    if wanted >= current or in_surge or not loads.covers(load.samples, tuning.stable_seconds, now):
-        return _steady(scaling, current, newest, load, replace(memory, lower_since=None), now, in_surge)
+    if in_surge or not loads.covers(load.samples, tuning.stable_seconds, now):
+        return _steady(scaling, current, load, replace(memory, needs=()), in_surge)
+    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    if wanted >= current:
+        return _steady(scaling, current, load, memory, in_surge)
     return _lower(scaling, current, wanted, load, memory, now)
 
 
@@ -137,29 +141,40 @@ def _until_idle(scaling: Scaling, current: int, memory: Memory, left: float, is_
 
 
 def _lower(scaling: Scaling, current: int, wanted: int, load: Load, memory: Memory, now: datetime) -> Decision:
-    """Down to the most that was needed during the delay, when that is over."""
-    since = memory.lower_since or now
-    most = wanted if memory.lower_since is None else max(wanted, memory.lower_to)
-    left = scaling.scale_down_delay_seconds - (now - since).total_seconds()
-    memory = replace(memory, lower_since=since, lower_to=most)
-    if left > 0:
-        at = since + timedelta(seconds=scaling.scale_down_delay_seconds)
-        because = f"{most} would do; the others go at {at:%H:%M:%S}Z unless the load rises"
+    """Down to the most that was needed at any moment of the delay."""
+    delay = scaling.scale_down_delay_seconds
+    needs = memory.needs
+    most = max(need for _, need in needs)
+    # Before the first of them nothing was noted: a restart, a surge or a gateway that fell silent.
+    left = delay - (now - needs[0][0]).total_seconds()
+    if left > 0 or most >= current:
+        because = f"fewer would do; they go when that stays so for {delay} s"
+        at = needs[1][0] if len(needs) > 1 else needs[0][0]
+        left = max(left, delay - (now - at).total_seconds(), 0.0)
         return Decision(current, Reason.HELD_BY_DELAY, because, memory, look_again_after=left)
     because = (
         f"load {load.newest.load} ({_parts(load)}) at target {scaling.target_load}: {most} were enough for "
-        f"{scaling.scale_down_delay_seconds} s (scaling.scaleDownDelaySeconds)"
+        f"{delay} s (scaling.scaleDownDelaySeconds)"
     )
-    return Decision(most, Reason.LOAD_FELL, because, replace(memory, lower_since=None))
+    return Decision(most, Reason.LOAD_FELL, because, memory, look_again_after=1.0 if most > wanted else None)
 
 
-def _steady(
-    scaling: Scaling, current: int, newest: int, load: Load, memory: Memory, now: datetime, in_surge: bool
-) -> Decision:
+def _noted(needs: tuple[Need, ...], need: int, delay: float, now: datetime) -> tuple[Need, ...]:
+    """One more; of those before, the ones that can still be the most of a delay."""
+    kept = [(at, before) for at, before in needs if before > need]
+    since = needs[len(kept)][0] if len(kept) < len(needs) else now
+    kept.append((since, need))
+    begin = now - timedelta(seconds=delay)
+    while len(kept) > 1 and kept[1][0] <= begin:
+        kept.pop(0)
+    return tuple(kept)
+
+
+def _steady(scaling: Scaling, current: int, load: Load, memory: Memory, in_surge: bool) -> Decision:
     """As many as now. The sentence holds no number that changes from second to second: it stands in a condition."""
-    target = scaling.target_load
+    newest = _needed(load.newest.load, scaling.target_load)
     if newest > scaling.max_replicas:
-        because = f"the load needs more than maxReplicas {scaling.max_replicas} at target {target}"
+        because = f"the load needs more than maxReplicas {scaling.max_replicas} at target {scaling.target_load}"
         return Decision(current, Reason.AT_MAXIMUM, because, memory)
     if current > max(newest, scaling.min_replicas, 1):
         what = "a surge is not over for a minute" if in_surge else "the average of a whole minute does not say so yet"
