@@ -6,19 +6,19 @@ is told to go, as in the product.
 """
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from random import Random
 
+from autoscaling.policies import Policy, View
+from autoscaling.traces import Request, Trace
+from quantiles import percentile
 from shoal_api.modeldeployment import Queue
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_serving.gateway.dispatching import Dispatcher, EndpointState
 from shoal_serving.gateway.waiting_room import Admission
-
-from autoscaling.policies import Policy, View
-from autoscaling.traces import Request, Trace
-from quantiles import percentile
 
 WARM_UP_SECONDS = 300.0
 """What comes before is played and not counted: no policy is to blame for the load that it finds."""
@@ -65,7 +65,7 @@ class _Replica:
         self.is_ready = self.is_going = False
         self.work = 0.0
         """Tokens that each of the running has had since the beginning."""
-        self.finishes: list[tuple[float, int, "_Ticket"]] = []
+        self.finishes: list[tuple[float, int, _Ticket]] = []
         self.turn = 0
         self.state: EndpointState | None = None
 
@@ -142,6 +142,7 @@ class World:
         self._history = [(0.0, self._wanted)]
         self._busy_at = 0.0
         self._waits: list[float] = []
+        self._arrived = 0
         self._lost = 0
         self._spent = 0.0
 
@@ -168,6 +169,7 @@ class World:
 
     def _on_come(self, request: Request) -> None:
         self._busy_at = self.now
+        self._arrived += 1
         ticket = _Ticket(next(self._numbers), request, self)
         found = self._dispatcher.ask(ticket)
         if isinstance(found, EndpointState):
@@ -192,13 +194,12 @@ class World:
         replica.move(self.now)
         heapq.heappop(replica.finishes)
         self._busy_at = self.now
-        assert replica.state is not None
-        self._dispatcher.release(replica.state)
+        if replica.state is not None:
+            self._dispatcher.release(replica.state)
         self._plan_end(replica)
         self._end_if_done(replica)
 
-    def _on_call(self, then: object) -> None:
-        assert callable(then)
+    def _on_call(self, then: Callable[[], None]) -> None:
         then()
 
     def _on_ready(self, replica: _Replica) -> None:
@@ -217,7 +218,9 @@ class World:
     def _decide(self) -> None:
         dispatcher = self._dispatcher
         ready = sum(replica.is_ready and not replica.is_going for replica in self._replicas.values())
-        view = View(len(dispatcher.room), dispatcher.in_flight, self._wanted, ready, self.now - self._busy_at)
+        view = View(
+            len(dispatcher.room), dispatcher.in_flight, self._wanted, ready, self.now - self._busy_at, self._arrived
+        )
         wanted = self._policy.wanted(self.now, view)
         if wanted == self._wanted:
             return

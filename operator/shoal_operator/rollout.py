@@ -9,7 +9,6 @@ from shoal_api.modeldeployment import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator.observed import Observed, Replica, ReplicaState
 
-
 NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
 
 

@@ -15,7 +15,6 @@ from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaSta
 from shoal_operator.rollout import Desired
 from shoal_operator.scaling import Decision, Memory
 
-
 LOAD_SECONDS = 10.0
 
 

@@ -13,8 +13,6 @@ _HF = "hf://Qwen/Qwen2.5-7B-Instruct"
 @pytest.mark.parametrize(
     ("path", "spec"),
     [
-        ("spec.scaling", {"scaling": {}}),
-        ("spec.scaling", {"scaling": {"maxReplicas": 2}}),
         ("spec.routing.continuation", {"routing": {"continuation": "Exact"}}),
     ],
 )
@@ -25,8 +23,8 @@ def test_a_field_without_behaviour_is_refused_by_name(path: str, spec: dict[str,
     assert faults[0].sentence
 
 
-@pytest.mark.parametrize("spec", [{}, {"replicas": 2}, {"replicas": 2, "scaling": {"maxReplicas": 4}}])
-def test_a_named_number_of_replicas_overrides_scaling_and_is_served(spec: dict[str, Any]) -> None:
+@pytest.mark.parametrize("spec", [{}, {"replicas": 2}, {"scaling": {}}, {"replicas": 2, "scaling": {"maxReplicas": 4}}])
+def test_a_number_of_replicas_and_scaling_are_served(spec: dict[str, Any]) -> None:
     assert unbuilt.faults(a_model(**spec)) == []
 
 
@@ -42,7 +40,6 @@ def test_a_named_number_of_replicas_overrides_scaling_and_is_served(spec: dict[s
             {"engine": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}},
         ),
         ("spec.parallelism", {"parallelism": {"tensor": 4}, "resources": {"gpu": 2}}),
-        ("spec.scaling", {"scaling": {}}),
     ],
 )
 def test_what_one_machine_cannot_do_is_refused_by_name(path: str, spec: dict[str, Any]) -> None:
