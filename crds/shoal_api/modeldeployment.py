@@ -372,6 +372,11 @@ class Spec(Part):
     routing: Routing = Field(default_factory=Routing)
     rollout: Rollout = Field(default_factory=Rollout)
 
+    @property
+    def pods_of_a_replica(self) -> int:
+        """More than 1: a gang. Without GPUs all ranks run side by side in one pod."""
+        return self.parallelism.ranks // self.resources.gpu if self.resources.gpu else 1
+
 
 class LastScale(Part):
     """The last change of the number of replicas."""
