@@ -75,7 +75,7 @@ app.kubernetes.io/component: gateway
 
 {{- define "shoal.surgePriorityClass" -}}
 {{- if .Values.models.surgePriority.create -}}
-{{- default (printf "%s-surge" (include "shoal.fullname" .)) .Values.models.surgePriority.name -}}
+{{- default (printf "%s-surge-%s" (include "shoal.fullname" .) .Release.Namespace) .Values.models.surgePriority.name -}}
 {{- else -}}
 {{- .Values.models.surgePriority.name -}}
 {{- end -}}
