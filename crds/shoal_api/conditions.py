@@ -57,6 +57,10 @@ class Reason(StrEnum):
     """Not NamesGranted: an older model holds one of the names; the message tells which and who."""
 
 
+HOPELESS = frozenset({Reason.CANNOT_START, Reason.INVALID_SPEC, Reason.NOT_BUILT})
+"""Reasons of Ready=False that waiting does not heal: requests get the message at once while no replica is ready."""
+
+
 class Condition(BaseModel):
     """One condition, in the shape of Kubernetes' metav1.Condition."""
 

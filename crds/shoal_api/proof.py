@@ -30,6 +30,11 @@ def model_key(master_key: bytes, model_uid: str) -> bytes:
     return hmac.digest(master_key, b"shoal model key\n" + model_uid.encode(), sha256)
 
 
+def ray_token(master_key: bytes, model_uid: str) -> bytes:
+    """By which the processes of a replica's own Ray cluster know each other; one per ModelDeployment."""
+    return hmac.digest(master_key, b"shoal ray token\n" + model_uid.encode(), sha256)
+
+
 def hello_proof(key: bytes, nonce: str, replica_uid: str) -> str:
     """What the replica answers to a nonce: only the pod with this UID and this model's key can."""
     return hmac.digest(key, f"shoal hello\n{nonce}\n{replica_uid}".encode(), sha256).hex()

@@ -1,6 +1,6 @@
 """Derive what the gateway routes by from what is observed; on Kubernetes the gateway finds the same by itself."""
 
-from shoal_api.conditions import ConditionType, Reason
+from shoal_api.conditions import HOPELESS, ConditionType
 from shoal_api.modeldeployment import ModelDeployment, Status
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_operator import status as statuses
@@ -10,7 +10,7 @@ from shoal_operator.observed import Observed
 def route(md: ModelDeployment, status: Status, observed: Observed) -> ModelRoute:
     """The route of one model: only ready replicas, so that a draining one is out at once."""
     ready = statuses.condition(status, ConditionType.READY)
-    cannot_start = ready is not None and ready.reason == Reason.CANNOT_START
+    cannot_start = ready is not None and ready.reason in HOPELESS
     if md.metadata.creation_timestamp is None:
         raise ValueError(f"{md.id} has no creationTimestamp; whoever admits a model gives it one")
     return ModelRoute(

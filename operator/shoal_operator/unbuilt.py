@@ -19,7 +19,7 @@ class Unbuilt:
 UNBUILT = (
     Unbuilt(
         "spec.scaling",
-        lambda md: "scaling" in md.spec.model_fields_set and md.spec.replicas is None,
+        lambda md: md.spec.scaling is not None and md.spec.replicas is None,
         "replicas do not follow the load in this version; name their number in spec.replicas",
     ),
     Unbuilt(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cel
 import pytest
 import yaml
 
@@ -181,6 +182,17 @@ def test_both_apply_the_same_defaults() -> None:
     by_types = modeldeployment.read(manifest).spec.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     assert by_types == by_server
+
+
+def test_every_default_keeps_the_rules_on_it_as_it_stands() -> None:
+    """An API server judges a default before it fills in those inside it, and refuses the whole CRD for one fault."""
+    parts = [SCHEMA]
+    for part in parts:
+        if "default" in part:
+            for rule in part.get("x-kubernetes-validations", []):
+                assert cel.evaluate(rule["rule"], {"self": part["default"]}), rule["message"]
+        parts += [*part.get("properties", {}).values(), *([part["items"]] if "items" in part else [])]
+    assert sum("x-kubernetes-validations" in part and "default" in part for part in parts) > 0
 
 
 def test_the_committed_crd_is_the_rendered_one() -> None:

@@ -1,0 +1,188 @@
+"""The one door to the Kubernetes API: plain JSON objects in and out, written as field manager `shoal`."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from shoal_operator.api_faults import ApiFault, NotLeading, Unreachable
+from shoal_operator.kinds import Kind, Manifest
+from shoal_operator.settings import BadSettings
+
+FIELD_MANAGER = "shoal"
+WRITE_SECONDS = 5.0
+"""A write that is not answered by then is given up; the Lease relies on it."""
+READ_SECONDS = 30.0
+_LATER = frozenset({429, 500, 502, 503, 504})
+_JSON = "application/json"
+_MERGE = "application/merge-patch+json"
+_APPLY = "application/apply-patch+yaml"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """How many calls of each kind went out."""
+
+    reads: int = 0
+    writes: int = 0
+    lease_writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How another client reaches the same API server."""
+
+    server: str
+    ca_path: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    authorization: str
+    """Scheme and token, or nothing."""
+    is_verified: bool
+
+
+async def configuration(kubeconfig: Path | None) -> Configuration:
+    """Where the API server is: by this file; without one in the cluster as its pods see it, else by ~/.kube/config."""
+    found = Configuration()
+    try:
+        if kubeconfig is None:
+            try:
+                load_incluster_config(client_configuration=found)
+            except ConfigException:
+                await load_kube_config(client_configuration=found)
+        else:
+            await load_kube_config(str(kubeconfig), client_configuration=found, persist_config=False)
+    except (ConfigException, OSError) as error:
+        named = f"--kubeconfig {kubeconfig}" if kubeconfig else "--kubeconfig is not given and ~/.kube/config"
+        raise BadSettings(f"{named}: cannot be used ({error}); name a file that kubectl can use") from error
+    return found
+
+
+class Cluster:
+    """One API server. Every call raises Unreachable or ApiFault; writes raise NotLeading where they may not be made."""
+
+    def __init__(self, found: Configuration, may_write: Callable[[], bool]) -> None:
+        self._configuration = found
+        self._client = ApiClient(found)
+        self._may_write = may_write
+        self.traffic = Traffic()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def connection(self) -> Connection:
+        """For the framework that watches."""
+        found = self._configuration
+        return Connection(
+            server=found.host,
+            ca_path=found.ssl_ca_cert,
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+            authorization=await found.get_api_key_with_prefix("BearerToken") or "",
+            is_verified=bool(found.verify_ssl),
+        )
+
+    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
+        """All objects of the kind that the selector chooses, as they are now."""
+        answer = await self._read(kind.path(namespace), {"labelSelector": selector} if selector else {})
+        items: list[Manifest] = answer["items"]
+        return items
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        """One object; None where there is none."""
+        try:
+            return await self._read(kind.path(namespace, name), {})
+        except ApiFault as fault:
+            if fault.status == 404:
+                return None
+            raise
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Make it; ApiFault with is_conflict where the name is taken."""
+        return await self._write("POST", kind.path(manifest["metadata"]["namespace"]), manifest, _JSON)
+
+    async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest:
+        """Make it so, by server-side apply: what others set in it and we never named stays theirs."""
+        where = manifest["metadata"]
+        path = kind.path(where["namespace"], where["name"], subresource)
+        return await self._write("PATCH", path, manifest, _APPLY, {"force": "true"})
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Manifest) -> Manifest:
+        """Change these fields of an object that exists."""
+        return await self._write("PATCH", kind.path(namespace, name), change, _MERGE)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Remove this very object; nothing where it is gone, even if another has its name by now."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            await self._write("DELETE", kind.path(namespace, name), options, _JSON)
+        except ApiFault as fault:
+            if fault.status not in (404, 409):
+                raise
+
+    async def hold(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Write a Lease: made where it has no resource version, else replaced if nobody else did meanwhile."""
+        where = manifest["metadata"]
+        known = "resourceVersion" in where
+        path = kind.path(where["namespace"], where["name"] if known else "")
+        self.traffic.lease_writes += 1
+        return await self._call("PUT" if known else "POST", path, _query({}), manifest, _JSON, WRITE_SECONDS)
+
+    async def _read(self, path: str, query: Mapping[str, str]) -> Manifest:
+        self.traffic.reads += 1
+        return await self._call("GET", path, query, None, _JSON, READ_SECONDS)
+
+    async def _write(
+        self, method: str, path: str, body: Manifest, content_type: str, query: Mapping[str, str] | None = None
+    ) -> Manifest:
+        if not self._may_write():
+            raise NotLeading
+        self.traffic.writes += 1
+        asked = {} if method == "DELETE" else _query(query or {})
+        return await self._call(method, path, asked, body, content_type, WRITE_SECONDS)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+        content_type: str,
+        seconds: float,
+    ) -> Manifest:
+        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": "shoal-operator"}
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=seconds
+            )
+            text = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        if response.status in _LATER:
+            raise Unreachable(f"{method} {path}: {response.status} {_message(text)}")
+        if response.status >= 400:
+            raise ApiFault(response.status, _message(text))
+        answer: Manifest = json.loads(text)
+        return answer
+
+
+def _query(more: Mapping[str, str]) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER} | dict(more)
+
+
+def _message(text: bytes) -> str:
+    try:
+        said: Any = json.loads(text)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and said.get("message"):
+        return str(said["message"])
+    return text[:300].decode(errors="replace")
