@@ -15,7 +15,7 @@ from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_api.termination import EXIT_DRAINED, EXIT_FAULT, EXIT_PERMANENT, LastWords
 from shoal_serving.replica import faults, limits, own_port, process_tree
 from shoal_serving.replica.engine_log import EngineLog
-from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Notebook, NoteReader, Serving, Vital
+from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Joined, Notebook, NoteReader, Serving, Vital
 from shoal_serving.replica.own_port import Answer, OwnPort
 
 _TICK_SECONDS = 0.2
@@ -75,11 +75,12 @@ class Program:
             loop.add_signal_handler(number, self._stop)
         self._notebook.report(Stage.RAY)
         self._start()
-        looking = asyncio.create_task(self._look())
+        looking = asyncio.create_task(self._look()) if self._config.rank == 0 else None
         try:
             ending = await self._live()
         finally:
-            looking.cancel()
+            if looking is not None:
+                looking.cancel()
         self._end_all(_POLITE_SECONDS if ending.words is None else _POLITE_AFTER_FAULT_SECONDS)
         if ending.words is not None:
             self._notebook.report(Stage.FAILED, ending.words.sentence)
@@ -99,7 +100,18 @@ class Program:
             if self._fault is not None:
                 return await self._explain(self._fault)
             await asyncio.sleep(_TICK_SECONDS)
-        return await self._drain() if self._ready else Ending(None)
+        if not self._ready:
+            return Ending(None)
+        return await self._drain() if self._config.rank == 0 else await self._follow()
+
+    async def _follow(self) -> Ending:
+        """A rank beside the first stays as long as rank 0 drains: without it what runs there would be cut."""
+        deadline = time.monotonic() + self._config.settle_seconds + self._config.drain_seconds
+        self._notebook.report(Stage.DRAINING)
+        while time.monotonic() < deadline and self._stops == 1 and self._fault is None:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._observe()
+        return Ending(None)
 
     async def _drain(self) -> Ending:
         begun = time.monotonic()
@@ -126,6 +138,9 @@ class Program:
                 self._remember(note)
             elif isinstance(note, Serving):
                 self._serving = True
+            elif isinstance(note, Joined):
+                self._ready = True
+                self._notebook.report(Stage.READY, f"rank {self._config.rank} has joined {self._config.head}")
             elif self._fault is None:
                 self._fault = note
         process_tree.reap()
