@@ -25,6 +25,8 @@ _PATIENCE_SECONDS = 30.0
 _DRAIN_PATIENCE_SECONDS = 2.0
 _REFUSALS_TO_BELIEVE = 2
 _LAST_OUTPUT_SECONDS = 0.5
+_LOST_POD_SECONDS = 8.0
+"""The engine of a gang dies at once with a rank; that its pod was lost is known some seconds later."""
 _POLITE_SECONDS = 3.0
 _POLITE_AFTER_FAULT_SECONDS = 0.5
 _GIVE_UP_SECONDS = 20.0
@@ -176,6 +178,8 @@ class Program:
                 self._die("the engine's port is closed")
 
     async def _explain(self, died: Died) -> Ending:
+        if self._config.nodes > 1 and not died.is_sentence:
+            died = await self._better_known(died)
         await asyncio.sleep(_LAST_OUTPUT_SECONDS)  # the cause is often printed just after the death is noticed
         self._log.pump()
         if ACTOR in died.text and not self._ready and own_port.is_taken(self._config.host, self._config.port):
@@ -183,6 +187,15 @@ class Program:
             died = Died(died.during, "Failed to bind to address", is_refusal=False)
         killed_for_memory = limits.kills() > self._memory_kills
         return Ending(faults.explain(died, self._log.text(), self._config, killed_for_memory=killed_for_memory))
+
+    async def _better_known(self, died: Died) -> Died:
+        deadline = time.monotonic() + _LOST_POD_SECONDS
+        while time.monotonic() < deadline and self._stops == 0:
+            for note in self._notes.new():
+                if isinstance(note, Died) and note.is_sentence:
+                    return note
+            await asyncio.sleep(_TICK_SECONDS)
+        return died
 
     def _end_all(self, polite_seconds: float) -> None:
         self._shared_memory |= process_tree.shared_memory_below(os.getpid())

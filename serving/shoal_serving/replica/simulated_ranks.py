@@ -4,6 +4,7 @@ They take the places that vLLM's workers would take, and the engine dies with an
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 
@@ -14,8 +15,8 @@ async def start(count: int, on_death: Callable[[], None]) -> None:
 
     class Rank:
         async def where(self) -> str:
-            node: str = ray.get_runtime_context().get_node_id()
-            return node
+            address: str = ray.util.get_node_ip_address()
+            return address
 
         async def run(self) -> None:
             await asyncio.Event().wait()
@@ -32,13 +33,16 @@ async def start(count: int, on_death: Callable[[], None]) -> None:
         for rank in range(count)
     ]
     places = await asyncio.gather(*(rank.where.remote() for rank in ranks))
-    for number, place in enumerate(places):
-        print(f"rank {number} runs on node {place}", flush=True)
+    _tell(", ".join(f"rank {rank} runs on {place}" for rank, place in enumerate(places)))
     running = asyncio.gather(*(rank.run.remote() for rank in ranks))
 
     def died(task: "asyncio.Future[list[None]]") -> None:
         if not task.cancelled() and task.exception() is not None:
-            print(f"a rank died: {task.exception()}", flush=True)
+            _tell(f"a rank died: {task.exception()}")
             on_death()
 
     running.add_done_callback(died)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.__stdout__, flush=True)  # Serve keeps what goes to the present one in files of its own
