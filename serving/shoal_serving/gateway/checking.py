@@ -2,8 +2,11 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from shoal_serving.gateway import headers, openai_shapes
+from shoal_api.modeldeployment import Continuation
+from shoal_serving.gateway import continuation, headers, openai_shapes
+from shoal_serving.gateway.continuation import Transcript
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.surfaces import Surface
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard
@@ -20,10 +23,15 @@ class Checked(NamedTuple):
     client_lines: bytes
     """Header lines that every answer to this request has."""
     request_id: bytes
+    transcript: Transcript | None
+    """Where the stream can be continued exactly: what will be known of it."""
 
 
-def check(switchboard: "Switchboard", read: headers.Request, request_id: bytes, body: bytes) -> Checked | Refusal:
-    """The request with its model, or why it is refused. `body` is read whole; only the value of `model` may change."""
+def check(
+    switchboard: "Switchboard", surface: Surface, read: headers.Request, request_id: bytes, body: bytes
+) -> Checked | Refusal:
+    """The request with its model, or why it is refused. `body` is read whole; only the value of `model` may change, and
+    token ids are asked for where they are needed to continue a stream."""
     if not headers.is_json(read.content_type):
         return Refusal(415, "The Content-Type of the request must be application/json.", "unsupported_media_type")
     asked = openai_shapes.read(body)
@@ -38,6 +46,11 @@ def check(switchboard: "Switchboard", read: headers.Request, request_id: bytes, 
     else:
         model_line = line.alias_line
         body = openai_shapes.with_model(body, route.served_name)
+    transcript = None
+    if asked.stream and route.routing.continuation is Continuation.EXACT:
+        transcript = continuation.begin(surface.path, asked.fields, body, route)
+        if transcript is not None:
+            body = continuation.asking_for_ids(body)
     trace = read.traceparent
     if not trace:
         trace = switchboard.new_trace(switchboard.new_request_id() if read.request_id else request_id)
@@ -48,4 +61,5 @@ def check(switchboard: "Switchboard", read: headers.Request, request_id: bytes, 
         b"%bx-request-id: %b\r\ntraceparent: %b\r\n" % (read.forwarded, request_id, trace),
         b"x-request-id: %b\r\n%b" % (request_id, model_line),
         request_id,
+        transcript,
     )

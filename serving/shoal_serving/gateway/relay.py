@@ -273,7 +273,7 @@ class Relay(HttpToolsProtocol):
         if incoming.refusal is not None:
             checked = incoming.refusal
         else:
-            checked = check(switchboard, read, request_id, incoming.body())
+            checked = check(switchboard, surface, read, request_id, incoming.body())
         if isinstance(checked, Refusal):
             self._forget(incoming)
             self._answer_refusal(checked, surface.dialect, b"x-request-id: %b\r\n" % request_id)
