@@ -315,7 +315,7 @@ class Routing(Part):
     """How requests find a replica."""
 
     policy: RoutingPolicy = RoutingPolicy.LEAST_LOAD
-    continuation: Continuation = Continuation.OFF
+    continuation: Continuation = Continuation.EXACT
 
 
 class RolloutStrategy(StrEnum):

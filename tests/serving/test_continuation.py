@@ -227,14 +227,3 @@ def test_dropped_ids_are_not_part_of_the_answer() -> None:
 
     assert transcript.ids() == [10]
     assert transcript.remaining() == 9
-
-
-@pytest.mark.parametrize(("count", "dropped"), [(3, 0), (4, 1), (5, 2), (6, 0)])
-def test_ids_that_end_inside_a_character_are_dropped(count: int, dropped: int) -> None:
-    ids = [*b"abc", *"€".encode()][:count]
-
-    assert continuation.without_cut_character(ids, 6, lambda some: bytes(some).decode(errors="replace")) == dropped
-
-
-def test_ids_of_the_prompt_are_never_dropped() -> None:
-    assert continuation.without_cut_character([0xE2], 0, lambda some: bytes(some).decode(errors="replace")) == 0

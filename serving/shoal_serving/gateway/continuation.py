@@ -7,18 +7,14 @@ revision; its completion events become the client's kind of events again.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import sse
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-
-DROPPED_HEADER = b"x-shoal-dropped"
-"""How many trailing ids the replica left out of a continuation's prompt, since they end inside a character."""
-CONTINUE_HEADER = b"x-shoal-continue"
-"""How many of the prompt's ids are answer so far: what the replica may drop from."""
 
 _MUST_BE_UNSET = (
     *("tools", "functions", "structured_outputs", "logprobs", "top_logprobs", "prompt_logprobs", "echo", "seed"),
@@ -53,6 +49,7 @@ _NOT_FOR_COMPLETIONS = frozenset(
 
 _IDS = re.compile(rb'"token_ids":\[([0-9, ]*)\]')
 _PROMPT_IDS = re.compile(rb'"prompt_token_ids":\[([0-9, ]*)\]')
+_KEPT_BYTES = 16 * 1024
 _COMPLETIONS_DEFAULT = 16
 """OpenAI's default of `max_tokens` for completions; chat has none."""
 
@@ -65,6 +62,8 @@ def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> st
         return "the engine separates reasoning from the answer"
     if body.get("n") not in (None, 1):
         return "more than one choice"
+    if body.get("include_reasoning") is False:
+        return "the engine may leave ids out where it hides reasoning"
     for field in _MUST_BE_UNSET:
         if body.get(field):
             return f"`{field}` is set"
@@ -90,6 +89,17 @@ def _is_text_only(messages: object) -> bool:
         elif content is not None and not isinstance(content, str):
             return False
     return True
+
+
+def begin(path: str, fields: Mapping[str, Any], body: bytes, route: ModelRoute) -> "Transcript | None":
+    """The transcript of the stream that a request begins; None where it cannot be continued exactly."""
+    if why_not(path, fields, reasoning_parser=route.reasoning_parser):
+        return None
+    wish = Wish.of(path, {**fields, "model": route.served_name})
+    # What is kept must be small; the prompt, which may be large, is not part of it.
+    if len(body) > _KEPT_BYTES and len(json.dumps(wish.sampling)) > _KEPT_BYTES:
+        return None
+    return Transcript(wish)
 
 
 def asking_for_ids(body: bytes) -> bytes:
@@ -124,6 +134,10 @@ class Wish:
         )
 
 
+class Unreadable(ValueError):
+    """What a continuing replica sent is no event of a completion."""
+
+
 class Transcript:
     """What is known of one eligible stream: its first event, the ids so far, and whether it came to its end.
 
@@ -136,21 +150,22 @@ class Transcript:
         self.wish = wish
         self._first = b""
         self._prompt = b""
-        self._ids: list[bytes] = []
+        self._ids = bytearray()
         self.finished = False
         self.usage_sent = False
 
     def take(self, events: bytes) -> bytes:
         """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
         if not self._first:
-            self._first = events
             match = _PROMPT_IDS.search(events)
             if match:
                 self._prompt = match.group(1)
                 events = events[: match.start()] + b'"prompt_token_ids":null' + events[match.end() :]
-                self._first = events
+            self._first = events[: events.find(b"\n\n") + 2] or events
         if b'"token_ids":[' in events:
-            self._ids += [ids for ids in _IDS.findall(events) if ids]
+            for ids in _IDS.findall(events):
+                if ids:
+                    self._ids += ids + b","
             events = _IDS.sub(b'"token_ids":null', events)
         if not self.finished and b'"finish_reason":"' in events:
             self.finished = True
@@ -161,20 +176,33 @@ class Transcript:
     @property
     def can_continue(self) -> bool:
         """Whether what was seen is enough: the prompt's ids came, and the answer had not ended."""
-        return bool(self._prompt) and not self.is_whole
+        return bool(self._prompt) and not self._has_all
 
     @property
     def is_whole(self) -> bool:
-        """Whether the answer has its end, or all the tokens it may have: no replica is needed any more."""
+        """Whether the answer only lacks its ending, and that can be told without a replica."""
+        return bool(self._prompt) and self._has_all
+
+    @property
+    def _has_all(self) -> bool:
         return self.finished or (self.wish.most is not None and len(self.ids()) >= self.wish.most)
 
     def ids(self) -> list[int]:
         """The ids of the answer so far."""
-        return [int(number) for ids in self._ids for number in ids.split(b",")]
+        return _numbers(self._ids)
 
     def prompt_ids(self) -> list[int]:
         """The ids of the prompt."""
-        return [int(number) for number in self._prompt.split(b",")]
+        return _numbers(self._prompt)
+
+    @property
+    def prompt_bytes(self) -> int:
+        """The bytes that are held for the prompt."""
+        return len(self._prompt)
+
+    def forget_prompt(self) -> None:
+        """There is no room to keep it: the stream runs on, but it cannot be continued."""
+        self._prompt = b""
 
     def head(self) -> dict[str, Any]:
         """`id`, `created` and `model` of the first event: those of the whole answer."""
@@ -198,12 +226,15 @@ class Transcript:
             "return_token_ids": True,
             "add_special_tokens": False,
         }
+        if self.wish.wants_usage:
+            body["stream_options"] = {"include_usage": True}
         return json.dumps(body, separators=(",", ":")).encode()
 
     def drop(self, count: int) -> None:
         """The replica left out `count` trailing ids that end inside a character: they are not part of the answer."""
         if count > 0:
-            self._ids = [",".join(map(str, self.ids()[:-count])).encode()] if count < len(self.ids()) else []
+            kept = self.ids()[:-count]
+            self._ids = bytearray(b"".join(b"%d," % number for number in kept))
 
     def usage(self) -> dict[str, int]:
         """The usage of the one unbroken request."""
@@ -221,20 +252,20 @@ class Transcript:
 
     def converted(self, events: bytes) -> bytes:
         """Whole events of the continuing completion as events of the client's first stream."""
-        events = self.take(events)
-        out = []
-        for event in sse.split(events):
-            data = sse.data_of(event)
-            if data is None or data == b"[DONE]":
-                out.append(event)
-                continue
-            chunk = json.loads(data)
-            choices = [self._choice(choice) for choice in chunk.get("choices") or []]
-            converted = self._chunk(choices)
-            if chunk.get("usage") is not None:
-                converted["usage"] = self.usage()
-            out.append(_event(converted))
-        return b"".join(out)
+        try:
+            return b"".join(map(self._converted, sse.split(self.take(events))))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Unreadable(f"the continuing replica sent no completion event: {error}") from error
+
+    def _converted(self, event: bytes) -> bytes:
+        data = sse.data_of(event)
+        if data is None or data == b"[DONE]":
+            return event
+        chunk = json.loads(data)
+        converted = self._chunk([self._choice(choice) for choice in chunk.get("choices") or []])
+        if chunk.get("usage") is not None:
+            converted["usage"] = self.usage()
+        return _event(converted)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.wish.path == CHAT else "text_completion"
@@ -254,16 +285,9 @@ class Transcript:
         return {"index": 0} | said | end
 
 
+def _numbers(listed: bytes | bytearray) -> list[int]:
+    return [int(number) for number in listed.split(b",") if number]
+
+
 def _event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
-
-
-def without_cut_character(ids: list[int], answer: int, text_of: Callable[[list[int]], str]) -> int:
-    """How many trailing ids of `ids` to drop (of the last `answer`), so that no character is cut at the text's end.
-
-    `text_of` decodes ids; a text that ends inside a character ends with the replacement character U+FFFD.
-    """
-    dropped = 0
-    while dropped < answer and text_of(ids[: len(ids) - dropped]).endswith("\ufffd"):
-        dropped += 1
-    return dropped

@@ -1,13 +1,16 @@
 """The life of one request that has a model: it waits, tries endpoints, is answered or refused, and is counted once."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from shoal_api import proof
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import errors
 from shoal_serving.gateway.attempt import Attempt, Outgoing, Stage
 from shoal_serving.gateway.checking import Checked
+from shoal_serving.gateway.continuation import COMPLETIONS, Transcript, Unreadable
 from shoal_serving.gateway.errors import Outcome, Refusal
 from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
@@ -23,6 +26,9 @@ HEARTBEAT_SECONDS = 15.0
 _HEARTBEAT = b": waiting\n\n"
 _STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
 _CANCELLED_STATUS = 499
+_CONTINUING_LINE = f"POST {COMPLETIONS} HTTP/1.1\r\n".encode()
+_CONTINUE = proof.CONTINUE_HEADER.encode()
+_DROPPED = proof.DROPPED_HEADER.encode()
 
 
 class Client(Protocol):
@@ -52,6 +58,12 @@ class Exchange:
     _attempt: Attempt | None = None
     _is_committed = False
     _is_early = False
+    _is_continuing = False
+    """The stream was cut, and its rest is looked for or comes from another replica."""
+    _is_client_slow = False
+    _edit: Callable[[bytes], bytes] | None = None
+    """Makes of the engine's events what the client may see; None where that is the same."""
+    revision: str | None = None
     _is_done = False
     _last_write = 0.0
     _queue_seconds = 0.0
@@ -84,6 +96,7 @@ class Exchange:
         self._engine_lines = checked.engine_lines
         self._body = checked.body
         self._caller = checked.caller
+        self._transcript = checked.transcript
         self._size = size
 
     # -- before an endpoint has it
@@ -120,6 +133,10 @@ class Exchange:
             attempt.send(connection, self._outgoing())
 
     def _outgoing(self) -> Outgoing:
+        if self._is_continuing and self._transcript is not None:
+            transcript = self._transcript
+            lines = b"%b%b: %d\r\n" % (self._engine_lines, _CONTINUE, len(transcript.ids()))
+            return (_CONTINUING_LINE, lines, self._line.dispatcher.limit, transcript.request())
         return (self._first_line, self._engine_lines, self._line.dispatcher.limit, self._body)
 
     def is_deadly(self) -> bool:
@@ -138,6 +155,9 @@ class Exchange:
 
     def pass_on(self, attempt: Attempt, lines: bytes, body: bytes) -> None:
         """The most frequent end: a complete answer."""
+        if self._is_continuing:
+            self.ended(attempt, Happening.FAILED)
+            return
         self._through(Happening.COMPLETE)
         if self._is_early:
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
@@ -150,8 +170,17 @@ class Exchange:
 
     def commit(self, attempt: Attempt, lines: bytes, length: int | None, data: bytes) -> None:
         """The answer begins. Its request is not needed any more."""
+        transcript = self._transcript
+        if transcript is not None and self._is_continuing:
+            self._commit_rest(attempt, transcript, data)
+            return
         self._is_committed = True
         self._give_back_body()
+        if transcript is not None:
+            if attempt.is_stream:
+                data = self._begin_transcript(transcript, data)
+            else:
+                self._transcript = None
         self._status = attempt.status
         self._sent_bytes = len(data)
         self._last_write = attempt.last_read_at
@@ -164,6 +193,12 @@ class Exchange:
 
     def more(self, data: bytes) -> None:
         """Further bytes of the committed answer."""
+        if self._edit is not None:
+            try:
+                data = self._edit(data)
+            except Unreadable as error:
+                self._abandon_rest(str(error))
+                return
         self._sent_bytes += len(data)
         self._client.more(data)
 
@@ -172,26 +207,50 @@ class Exchange:
         self._through(Happening.COMPLETE)
         self._client.end()
         self._line.dispatcher.release(attempt.endpoint)
-        self._finish(Outcome.OK, attempt)
+        if self._is_continuing:
+            self._finish(Outcome.CONTINUED)
+        else:
+            self._finish(Outcome.OK, attempt)
 
     def cut(self, attempt: Attempt, because: str) -> None:
-        """The one place that decides on an answer that broke after its commit: a stream ends in an error event."""
+        """The one place that decides on an answer that broke after its commit: it goes on elsewhere, or is lost."""
         self._log("UpstreamLost", attempt, because)
-        self._through(Happening.CUT)
-        if attempt.is_stream:
-            lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
-            self._client.end(errors.event(lost, self.surface.dialect), close=True)
+        endpoint, dispatcher, transcript = attempt.endpoint, self._line.dispatcher, self._transcript
+        revision = endpoint.facts.revision
+        decided = verdict(
+            Happening.CUT,
+            self.history,
+            committed=True,
+            untried=dispatcher.has_untried(self.tried | {endpoint.uid}, revision),
+            exact=transcript is not None and transcript.can_continue and not self._switchboard.is_shedding,
+        )
+        self._line.metrics.count_attempt(Happening.CUT)
+        self.history = decided.history
+        self._attempt = None
+        if decided.step is Step.CONTINUE:
+            self._is_continuing = True
+            self.tried.add(endpoint.uid)
+            self.revision = revision
+            self._queued_at = self.clock()
+            self._last_write = max(self._last_write, attempt.last_read_at)
+            dispatcher.ask_again(self, endpoint)
+            return
+        if transcript is not None and transcript.is_whole:
+            self._client.end(transcript.ending())
+            self._finish(Outcome.CONTINUED)
+        elif attempt.is_stream:
+            self._lose()
         else:
             self._client.cut()
-        self._line.dispatcher.release(attempt.endpoint)
-        self._finish(Outcome.UPSTREAM_LOST)
+            self._finish(Outcome.UPSTREAM_LOST)
+        dispatcher.release(endpoint)
 
     def ended(self, attempt: Attempt, happening: Happening, found: Refusal | None = None) -> None:
         """The attempt brought no answer: decide what follows."""
         endpoint, switchboard, dispatcher = attempt.endpoint, self._switchboard, self._line.dispatcher
         self._line.metrics.count_attempt(happening)
         self._log(happening.name.title(), attempt, f"status {found.status}" if found else happening)
-        untried = dispatcher.has_untried(self.tried | {endpoint.uid})
+        untried = dispatcher.has_untried(self.tried | {endpoint.uid}, self.revision)
         decided = verdict(happening, self.history, committed=False, untried=untried)
         self.history = decided.history
         if decided.tried:
@@ -207,6 +266,46 @@ class Exchange:
             return
         dispatcher.release(endpoint)
         self._refuse(self._refusal(decided.step, found))
+
+    # -- the rest of a cut stream
+
+    def _begin_transcript(self, transcript: Transcript, data: bytes) -> bytes:
+        """The first events as the client may see them; what is kept of them counts as held."""
+        data = transcript.take(data)
+        if self._switchboard.budget.take(transcript.prompt_bytes):
+            self._size = transcript.prompt_bytes
+        else:
+            transcript.forget_prompt()
+        self._edit = transcript.take
+        return data
+
+    def _commit_rest(self, attempt: Attempt, transcript: Transcript, data: bytes) -> None:
+        """The rest of the cut stream begins, at another replica."""
+        connection = attempt.connection
+        dropped = connection.header(_DROPPED) if connection is not None else b""
+        if not attempt.is_stream or not (dropped.isdigit() or not dropped):
+            attempt.abandon()
+            self.ended(attempt, Happening.FAILED)
+            return
+        count = int(dropped or 0)
+        self._log("Continued", attempt, f"{len(transcript.ids())} tokens were there, {count} of them are made again")
+        transcript.drop(count)
+        self._edit = transcript.converted
+        if self._is_client_slow and connection is not None:
+            connection.pause()
+        self.more(data)
+
+    def _abandon_rest(self, because: str) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.abandon()
+            self.cut(attempt, because)
+
+    def _lose(self) -> None:
+        """A committed stream has no end."""
+        lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
+        self._client.end(errors.event(lost, self.surface.dialect), close=True)
+        self._finish(Outcome.UPSTREAM_LOST)
 
     def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
         if step is Step.PASS_ON and found is not None:
@@ -232,10 +331,14 @@ class Exchange:
             attempt.time_out(now, self._is_asked_stream, timeouts.first_byte_seconds, timeouts.idle_seconds)
             if self._is_done:
                 return
+            attempt = self._attempt
         if self._is_committed:
-            if attempt is not None and attempt.is_stream:
-                silent_since = max(self._last_write, attempt.last_read_at)
-                self._heartbeat(now, silent_since, HEARTBEAT_SECONDS)
+            silent_since = self._last_write
+            if attempt is not None and attempt.stage is Stage.COMMITTED:
+                if not attempt.is_stream:
+                    return
+                silent_since = max(silent_since, attempt.last_read_at)
+            self._heartbeat(now, silent_since, HEARTBEAT_SECONDS)
         elif self._is_asked_stream and route.queue.heartbeat_after_seconds:
             self._heartbeat_early(now, route.queue.heartbeat_after_seconds)
 
@@ -263,11 +366,14 @@ class Exchange:
 
     def client_slow(self) -> None:
         """The client does not keep up: the engine's socket waits, too."""
-        if self._is_committed and self._attempt is not None and self._attempt.connection is not None:
-            self._attempt.connection.pause()
+        self._is_client_slow = True
+        attempt = self._attempt
+        if attempt is not None and attempt.stage is Stage.COMMITTED and attempt.connection is not None:
+            attempt.connection.pause()
 
     def client_ready(self) -> None:
         """The client caught up."""
+        self._is_client_slow = False
         attempt = self._attempt
         if attempt is not None and attempt.connection is not None and attempt.connection.paused:
             attempt.last_read_at = self.clock()
@@ -277,7 +383,7 @@ class Exchange:
         """Whether the wait ended in a refusal."""
         if route.cannot_start and not self._line.dispatcher.endpoints:
             refusal = _cannot_start(route)
-        elif now - self.arrived > route.queue.max_wait_seconds:
+        elif now - (self._queued_at if self._is_continuing else self.arrived) > route.queue.max_wait_seconds:
             refusal = self._switchboard.waited_in_vain(self._line)
         else:
             return False
@@ -317,6 +423,9 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error."""
+        if self._is_committed:
+            self._lose()
+            return
         dialect = self.surface.dialect
         if self._is_early:
             self._status = 200
