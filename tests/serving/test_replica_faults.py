@@ -114,6 +114,12 @@ def explain(log: str, text: str = WRAPPED, during: str = Stage.ENGINE, **given: 
             ["tokenizer of /models/llama", "--tokenizer"],
             True,
         ),
+        ("Exception: The current node timed out during startup. This could", ["Ray did not start", "busy"], False),
+        (
+            'File "/x/tokenization_utils_tokenizers.py", line 9, in __init__\n  raise\njson.JSONDecodeError: Expecting',
+            ["tokenizer of /models/llama"],
+            True,
+        ),
         (
             "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4",
             ["Bfloat16 is only supported on GPUs with compute capability", "--dtype"],

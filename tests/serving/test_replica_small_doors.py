@@ -146,8 +146,10 @@ def test_what_opens_the_engines_control_paths_is_removed(name: str) -> None:
     assert name not in compose({name: "1"})
 
 
-@pytest.mark.parametrize(("cpus", "ranks", "threads"), [(4, 1, "4"), (4, 2, "2"), (2, 2, "1"), (1, 2, "1")])
-def test_the_ranks_share_the_cores(cpus: int, ranks: int, threads: str) -> None:
+@pytest.mark.parametrize(
+    ("cpus", "ranks", "threads"), [(8, 1, "7"), (8, 2, "3"), (2, 1, "1"), (2, 2, "1"), (1, 2, "1")]
+)
+def test_the_ranks_share_the_cores_but_one(cpus: int, ranks: int, threads: str) -> None:
     assert compose({}, cpus, tensor=ranks)["OMP_NUM_THREADS"] == threads
 
 
@@ -182,3 +184,7 @@ def test_ray_stays_on_loopback_where_the_replica_does(host: str, loopback: bool)
 )
 def test_the_engine_is_forked_only_where_that_is_tried(gpus: int, variables: dict[str, str], wanted: bool) -> None:
     assert forking.is_wanted(gpus, variables) is wanted
+
+
+def test_ray_does_not_pack_the_folder_up_when_uv_started_us() -> None:
+    assert compose({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"})["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import os
 import time
+import traceback
 
 from ray import serve
 
@@ -40,7 +41,9 @@ class Replica:
             await self._start(config, notebook)
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends the replica with its reason)
             refused = isinstance(error, (RefusedArgument, configuration.BadConfig, ranks.CannotLayOut))
-            notebook.note(Died(self._stage, f"{type(error).__name__}: {error}" if not refused else str(error), refused))
+            if not refused:
+                traceback.print_exc()
+            notebook.note(Died(self._stage, str(error) if refused else f"{type(error).__name__}: {error}", refused))
             await asyncio.Event().wait()
 
     async def _start(self, config: ReplicaConfig, notebook: Notebook) -> None:

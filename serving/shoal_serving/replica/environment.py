@@ -59,7 +59,8 @@ def _defaults(config: ReplicaConfig, cpus: int) -> dict[str, str]:
         ranks = config.tensor * config.pipeline
         if not any(_NAMES_CACHE.match(word) for word in config.args):  # vLLM lets the variable win over the flag
             defaults["VLLM_CPU_KVCACHE_SPACE"] = "1"
-        defaults["OMP_NUM_THREADS"] = str(max(1, cpus // ranks))
+        # One core is left to what is no computing: threads that spin for a core cost more than they bring.
+        defaults["OMP_NUM_THREADS"] = str(max(1, (cpus - 1) // ranks))
         # Left to itself vLLM binds its threads to the machine's first cores, as the next replica beside it does too.
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return defaults
@@ -70,8 +71,10 @@ def _ours(config: ReplicaConfig, ray_token: str, session: Path) -> dict[str, str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": ray_token,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # below `uv run` Ray would read our whole folder, the log's FIFO too
         "RAY_DEDUP_LOGS": "0",
         "RAY_kill_child_processes_on_worker_exit": "false",  # the replica program ends them, after it has asked why
+        "RAY_worker_niceness": "0",  # Ray would have the engine yield to everything else on the machine
         "RAY_memory_monitor_refresh_ms": "0",  # the memory limit is Kubernetes' to enforce, not Ray's
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.port),

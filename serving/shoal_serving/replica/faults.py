@@ -27,6 +27,11 @@ def _fault(pattern: str, sentence: str, *, permanent: bool = True) -> Fault:
 
 KNOWN: tuple[Fault, ...] = (
     _fault(
+        r"The current node timed out during startup",
+        "Ray did not start in time: the machine is very busy, or has too few cores for what runs on it",
+        permanent=False,
+    ),
+    _fault(
         r"Unsupported CPU attention configuration: (?P<what>head_dim=\d+)",
         "the engine's attention on CPU cannot compute this model ({what}) and dies at its first request: serve it on a "
         "GPU or use a model with a head dimension of 32 or more",
@@ -118,7 +123,7 @@ KNOWN: tuple[Fault, ...] = (
     _fault(
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer|Unable to load tokenizer"
         r"|data did not match any variant of untagged enum|tokenizers/[^\n]*\n[^\n]*Exception: "
-        r"|TokenizerFast\.from_file|convert a slow tokenizer",
+        r"|convert a slow tokenizer|File \"[^\"\n]*tokeniz[^\"\n]*\", line \d+[\s\S]{0,6000}JSONDecodeError",
         "the tokenizer of {source} is missing or damaged: copy its tokenizer files there, or name another with "
         "--tokenizer in engine.args",
     ),

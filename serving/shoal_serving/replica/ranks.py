@@ -29,8 +29,8 @@ def lay_out(config: ReplicaConfig) -> Layout:
     if config.gpus == 0:
         if config.pipeline > 1:  # tried: vLLM 0.32 loads it and dies at its first request
             raise CannotLayOut(
-                f"parallelism.pipeline is {config.pipeline}, but without GPUs the engine runs one stage only: set it to 1 "
-                "or give the replica GPUs (resources.gpu)"
+                f"parallelism.pipeline is {config.pipeline}, but without GPUs the engine runs one stage only: set it "
+                "to 1 or give the replica GPUs (resources.gpu)"
             )
         return Layout(ranks, "mp", ({"CPU": 1},), 0)
     if ranks > config.gpus:

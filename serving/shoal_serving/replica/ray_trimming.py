@@ -3,20 +3,25 @@
 Ray has no switches for these. Each name is looked up before it is replaced: a Ray that lacks one fails at the start.
 """
 
+import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal_serving.replica.door import App, Receive, Scope, Send
 
 HOOK_VARIABLE = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
 """Ray's workers call what this names before they do anything else."""
+RAYLET_PATIENCE_SECONDS = 120.0
 _SERVES_OWN = "/-/"
 HOOK = f"{__name__}.trim_worker"
 
+T = TypeVar("T")
+
 
 def trim_head() -> None:
-    """In the process that starts Ray: no autoscaler monitor, no log monitor, no API server, a small agent."""
-    from ray._private import node, parameter, utils
+    """In the process that starts Ray: no autoscaler monitor, no log monitor, no API server, a small agent, patience."""
+    from ray._private import node, parameter, services, utils
 
     class LeanParams(_existing(parameter, "RayParams")):  # type: ignore[misc]
         def __init__(self, **given: Any) -> None:
@@ -28,6 +33,19 @@ def trim_head() -> None:
     node.Node.start_api_server = lambda _self, **_: None
     _existing(utils, "get_dashboard_dependency_error")
     utils.get_dashboard_dependency_error = lambda: ImportError("left out")
+    services.get_node = partial(patiently, _existing(services, "get_node"), time.monotonic, time.sleep)
+
+
+def patiently(get_node: Callable[..., T], clock: Callable[[], float], sleep: Callable[[float], None], *given: Any) -> T:
+    """Ask for the raylet's entry until it is there. Ray gives a busy machine 30 s, and asks without a pause."""
+    deadline = clock() + RAYLET_PATIENCE_SECONDS
+    while True:
+        try:
+            return get_node(*given)
+        except RuntimeError:
+            if clock() >= deadline:
+                raise
+            sleep(0.1)
 
 
 def trim_worker() -> None:
