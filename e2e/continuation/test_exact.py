@@ -1,4 +1,4 @@
-"""With real vLLM: the engine core of the replica that streams is killed, and every stream still says what it would have.
+"""With real vLLM: the engine of the replica that streams is killed, and every stream still says what it would have.
 
 Needs SHOAL_TEST_MODELS (made by examples/quickstart/make_models.py) and SHOAL_ENGINE_PYTHON; `make e2e` sets both.
 SHOAL_TEST_KILLS (default 4) engines are killed, with SHOAL_TEST_STREAMS (default 6) streams running at each kill.
@@ -144,7 +144,7 @@ async def listen(house: House, number: int, on_token: Callable[[int], None] = la
 
 
 def test_a_killed_engine_is_not_seen_by_any_stream(house: House) -> None:
-    drawn = random.Random(20260101)
+    drawn = random.Random(20260101)  # noqa: S311
 
     async def story() -> tuple[int, int]:
         unbroken = [await listen(house, number) for number in range(STREAMS)]

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shoal_api.modeldeployment import Continuation
 from shoal_serving.gateway import continuation, headers, keys, multipart, openai_shapes
-from shoal_serving.gateway.continuation import Transcript
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller
 from shoal_serving.gateway.multipart import Form, Pieces
 from shoal_serving.gateway.openai_shapes import Asked
 from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.transcript import Transcript
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard

@@ -1,19 +1,18 @@
 """The life of one request that has a model: it waits, tries endpoints, is answered or refused, and is counted once."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from shoal_api import proof
 from shoal_api.routes import ModelRoute
-from shoal_serving.gateway import errors
+from shoal_serving.gateway import rest
 from shoal_serving.gateway.attempt import Attempt, Outgoing, Stage
 from shoal_serving.gateway.checking import Checked
-from shoal_serving.gateway.continuation import COMPLETIONS, Transcript, Unreadable
 from shoal_serving.gateway.errors import Outcome, Refusal
+from shoal_serving.gateway.reply import Client, Reply
 from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.transcript import Transcript, Unreadable
 from shoal_serving.gateway.upstream import LiveEndpoint
 from shoal_serving.gateway.waiting_room import Admission
 
@@ -22,32 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 15.0
-_HEARTBEAT = b": waiting\n\n"
-_STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
 _CANCELLED_STATUS = 499
-_CONTINUING_LINE = f"POST {COMPLETIONS} HTTP/1.1\r\n".encode()
-_CONTINUE = proof.CONTINUE_HEADER.encode()
-_DROPPED = proof.DROPPED_HEADER.encode()
-
-
-class Client(Protocol):
-    """What an exchange needs of the connection that asked."""
-
-    def answer(self, status: int, lines: bytes, body: bytes) -> None:
-        """A whole answer."""
-
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
-        """The head of an answer, and its first bytes; `length` where it is known."""
-
-    def more(self, data: bytes) -> None:
-        """Further bytes."""
-
-    def end(self, data: bytes = b"", *, close: bool = False) -> None:
-        """The last bytes."""
-
-    def cut(self) -> None:
-        """Close the connection in the middle: what was sent is not whole."""
 
 
 class Exchange:
@@ -56,19 +30,12 @@ class Exchange:
     # Defaults on the class cost nothing per request; most requests never change most of these.
     history: History = NONE_YET
     _attempt: Attempt | None = None
-    _is_committed = False
-    _is_early = False
     _is_continuing = False
     """The stream was cut, and its rest is looked for or comes from another replica."""
     _is_client_slow = False
-    _edit: Callable[[bytes], bytes] | None = None
-    """Makes of the engine's events what the client may see; None where that is the same."""
     revision: str | None = None
     _is_done = False
-    _last_write = 0.0
     _queue_seconds = 0.0
-    _sent_bytes = 0
-    _status = 0
 
     def __init__(
         self,
@@ -87,7 +54,7 @@ class Exchange:
         self.number = switchboard.next_number()
         self.tried: set[str] = set()
         self._switchboard = switchboard
-        self._client = client
+        self._reply = Reply(client, surface.dialect, checked.request_id)
         self._is_asked_stream = checked.stream
         self._request_id = checked.request_id
         self._client_lines = checked.client_lines
@@ -134,9 +101,7 @@ class Exchange:
 
     def _outgoing(self) -> Outgoing:
         if self._is_continuing and self._transcript is not None:
-            transcript = self._transcript
-            lines = b"%b%b: %d\r\n" % (self._engine_lines, _CONTINUE, len(transcript.ids()))
-            return (_CONTINUING_LINE, lines, self._line.dispatcher.limit, transcript.request())
+            return rest.request(self._transcript, self._engine_lines, self._line.dispatcher.limit)
         return (self._first_line, self._engine_lines, self._line.dispatcher.limit, self._body)
 
     def is_deadly(self) -> bool:
@@ -159,12 +124,10 @@ class Exchange:
             self.ended(attempt, Happening.FAILED)
             return
         self._through(Happening.COMPLETE)
-        if self._is_early:
+        if self._reply.is_early:
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
             return
-        self._status = attempt.status
-        self._sent_bytes = len(body)
-        self._client.answer(attempt.status, lines + self._own_lines(attempt), body)
+        self._reply.answer(attempt.status, lines + self._own_lines(attempt), body)
         self._line.dispatcher.release(attempt.endpoint)
         self._finish(Outcome.OK, attempt)
 
@@ -174,38 +137,30 @@ class Exchange:
         if transcript is not None and self._is_continuing:
             self._commit_rest(attempt, transcript, data)
             return
-        self._is_committed = True
         self._give_back_body()
-        if transcript is not None:
-            if attempt.is_stream:
-                data = self._begin_transcript(transcript, data)
-            else:
-                self._transcript = None
-        self._status = attempt.status
-        self._sent_bytes = len(data)
-        self._last_write = attempt.last_read_at
         if attempt.is_stream:
             self._line.metrics.first_token.observe(attempt.last_read_at - self.arrived)
-        if self._is_early:
-            self._client.more(data)
+            if transcript is not None:
+                data = self._begin_transcript(transcript, data)
         else:
-            self._client.begin(attempt.status, lines + self._own_lines(attempt), length, data)
+            self._transcript = None
+        lines += self._own_lines(attempt)
+        self._reply.begin(attempt.status, lines, length, data, attempt.last_read_at)
 
     def more(self, data: bytes) -> None:
         """Further bytes of the committed answer."""
-        if self._edit is not None:
+        if self._transcript is not None:
             try:
-                data = self._edit(data)
+                data = self._transcript.show(data)
             except Unreadable as error:
                 self._abandon_rest(str(error))
                 return
-        self._sent_bytes += len(data)
-        self._client.more(data)
+        self._reply.more(data)
 
     def passed_on(self, attempt: Attempt) -> None:
         """The committed answer is complete."""
         self._through(Happening.COMPLETE)
-        self._client.end()
+        self._reply.end()
         self._line.dispatcher.release(attempt.endpoint)
         if self._is_continuing:
             self._finish(Outcome.CONTINUED)
@@ -232,16 +187,16 @@ class Exchange:
             self.tried.add(endpoint.uid)
             self.revision = revision
             self._queued_at = self.clock()
-            self._last_write = max(self._last_write, attempt.last_read_at)
+            self._reply.heard(attempt.last_read_at)
             dispatcher.ask_again(self, endpoint)
             return
         if transcript is not None and transcript.is_whole:
-            self._client.end(transcript.ending())
+            self._reply.end(transcript.ending())
             self._finish(Outcome.CONTINUED)
         elif attempt.is_stream:
             self._lose()
         else:
-            self._client.cut()
+            self._reply.cut()
             self._finish(Outcome.UPSTREAM_LOST)
         dispatcher.release(endpoint)
 
@@ -276,23 +231,19 @@ class Exchange:
             self._size = transcript.prompt_bytes
         else:
             transcript.forget_prompt()
-        self._edit = transcript.take
         return data
 
     def _commit_rest(self, attempt: Attempt, transcript: Transcript, data: bytes) -> None:
         """The rest of the cut stream begins, at another replica."""
-        connection = attempt.connection
-        dropped = connection.header(_DROPPED) if connection is not None else b""
-        if not attempt.is_stream or not (dropped.isdigit() or not dropped):
+        dropped = rest.dropped(attempt)
+        if dropped is None:
             attempt.abandon()
             self.ended(attempt, Happening.FAILED)
             return
-        count = int(dropped or 0)
-        self._log("Continued", attempt, f"{len(transcript.ids())} tokens were there, {count} of them are made again")
-        transcript.drop(count)
-        self._edit = transcript.converted
-        if self._is_client_slow and connection is not None:
-            connection.pause()
+        self._log("Continued", attempt, f"{len(transcript.ids())} tokens were there, {dropped} of them are made again")
+        transcript.resume(dropped)
+        if self._is_client_slow and attempt.connection is not None:
+            attempt.connection.pause()
         self.more(data)
 
     def _abandon_rest(self, because: str) -> None:
@@ -303,8 +254,7 @@ class Exchange:
 
     def _lose(self) -> None:
         """A committed stream has no end."""
-        lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
-        self._client.end(errors.event(lost, self.surface.dialect), close=True)
+        self._reply.lose()
         self._finish(Outcome.UPSTREAM_LOST)
 
     def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
@@ -332,15 +282,14 @@ class Exchange:
             if self._is_done:
                 return
             attempt = self._attempt
-        if self._is_committed:
-            silent_since = self._last_write
-            if attempt is not None and attempt.stage is Stage.COMMITTED:
-                if not attempt.is_stream:
-                    return
-                silent_since = max(silent_since, attempt.last_read_at)
-            self._heartbeat(now, silent_since, HEARTBEAT_SECONDS)
-        elif self._is_asked_stream and route.queue.heartbeat_after_seconds:
-            self._heartbeat_early(now, route.queue.heartbeat_after_seconds)
+        reply = self._reply
+        if not reply.is_committed:
+            if self._is_asked_stream and route.queue.heartbeat_after_seconds:
+                reply.beat_early(now, self.arrived, route.queue.heartbeat_after_seconds, self._own_lines(None))
+        elif attempt is None or attempt.stage is not Stage.COMMITTED:
+            reply.beat(now)
+        elif attempt.is_stream:
+            reply.beat(now, attempt.last_read_at)
 
     def shed(self) -> None:
         """The gateway stops and its drain is over: a waiting request is refused."""
@@ -392,19 +341,6 @@ class Exchange:
         self._refuse(refusal)
         return True
 
-    def _heartbeat_early(self, now: float, after: float) -> None:
-        if self._is_early:
-            self._heartbeat(now, self._last_write, min(after, HEARTBEAT_SECONDS))
-        elif now - self.arrived > after:
-            self._is_early = True
-            self._last_write = now
-            self._client.begin(200, _STREAM_LINES + self._own_lines(None), None, _HEARTBEAT)
-
-    def _heartbeat(self, now: float, silent_since: float, seconds: float) -> None:
-        if now - silent_since > seconds:
-            self._last_write = now
-            self._client.more(_HEARTBEAT)
-
     # -- the ends
 
     def _through(self, happening: Happening) -> None:
@@ -423,20 +359,11 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error."""
-        if self._is_committed:
+        if self._reply.is_committed:
             self._lose()
-            return
-        dialect = self.surface.dialect
-        if self._is_early:
-            self._status = 200
-            self._client.end(errors.event(refusal, dialect), close=True)
         else:
-            self._status = refusal.status
-            body = errors.body(refusal, dialect, self._request_id.decode("ascii"))
-            self._sent_bytes = len(body)
-            lines = b"content-type: application/json\r\n" + self._own_lines(None) + errors.retry_headers(refusal)
-            self._client.answer(refusal.status, lines, body)
-        self._finish(refusal.outcome)
+            self._reply.refuse(refusal, self._own_lines(None))
+            self._finish(refusal.outcome)
 
     def _give_back_body(self) -> None:
         self._switchboard.budget.give_back(self._size)
@@ -467,12 +394,12 @@ class Exchange:
             self._line.route.id,
             self.surface.path,
             outcome,
-            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._status,
+            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._reply.status,
             self.history.attempts,
             self._queue_seconds,
             first_byte,
             duration,
-            self._sent_bytes,
+            self._reply.size,
         )
 
     def _log(self, reason: str, attempt: Attempt, because: str) -> None:
