@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from shoal_api.load import LoadSnapshot, ModelLoad
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.cluster_wire import WatchState
 from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
@@ -83,7 +84,9 @@ class Switchboard:
         for uid in [uid for uid in self._lines if uid not in table.by_uid]:
             self._lines.pop(uid).dispatcher.close()
         for uid, line in list(self._lines.items()):
-            line.dispatcher.update(table.by_uid[uid])
+            route = table.by_uid[uid]
+            if line.route is not route:
+                line.dispatcher.update(route)
         for route in table.by_uid.values():
             self.line_of(route)
         log.info(
@@ -133,7 +136,15 @@ class Switchboard:
     # -- refusals that depend on what is known here
 
     def not_found(self, model: str, caller: Caller) -> Refusal:
-        """The name leads nowhere."""
+        """The name leads nowhere, as far as is known; before anything is known, that says nothing about the model."""
+        if self.table is route_table.EMPTY:
+            return Refusal(
+                503,
+                "This gateway does not know the models yet; send the request again.",
+                "gateway_starting",
+                retry_after_seconds=self._about(1),
+                should_retry=True,
+            )
         return openai_shapes.not_found(model, caller.names(self.table))
 
     def queue_full(self, route: ModelRoute) -> Refusal:
@@ -255,7 +266,7 @@ class Switchboard:
                 )
         return LoadSnapshot(boot=self.boot, models=models)
 
-    def reading(self, open_connections: int) -> Reading:
+    def reading(self, open_connections: int, watches: Mapping[str, WatchState]) -> Reading:
         """What the metrics show."""
         now = self.clock()
         gauges = {}
@@ -268,7 +279,7 @@ class Switchboard:
             idle = sum(len(endpoint.idle) for endpoint in dispatcher.endpoints)
             gauges[line.route.id] = ModelGauges(len(dispatcher.room), dispatcher.in_flight, states, idle)
         models = {"": self.nameless, **self._metrics}
-        return Reading(models, gauges, self.budget.held, open_connections)
+        return Reading(models, gauges, self.budget.held, open_connections, watches)
 
 
 def boot_random() -> Random:
