@@ -38,14 +38,18 @@ def explain(log: str, text: str = WRAPPED, during: str = Stage.ENGINE, **given: 
             True,
         ),
         (
-            f"{WORKER}botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the ListObjectsV2 "
-            "operation: no",
+            (
+                f"{WORKER}botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the "
+                "ListObjectsV2 operation: no"
+            ),
             ["refuses access", "spec.model.credentials"],
             True,
         ),
         (
-            f"{WORKER}botocore.errorfactory.NoSuchBucket: An error occurred (NoSuchBucket) when calling the "
-            "ListObjectsV2 operation (reached max retries: 0): no",
+            (
+                f"{WORKER}botocore.errorfactory.NoSuchBucket: An error occurred (NoSuchBucket) when calling the "
+                "ListObjectsV2 operation (reached max retries: 0): no"
+            ),
             ["there is nothing at", "AWS_ENDPOINT_URL"],
             True,
         ),
