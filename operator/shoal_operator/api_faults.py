@@ -9,6 +9,9 @@ class Unreachable(Exception):
     """The API server gave no answer, or one that says to come later."""
 
 
+_LONGEST_MESSAGE = 500
+
+
 class NotLeading(Exception):
     """Another operator may hold the Lease by now, so this one writes nothing."""
 
@@ -17,9 +20,11 @@ class ApiFault(Exception):
     """The API server refused."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{message} ({status})")
+        # An API server repeats a whole object that it refuses.
+        short = message if len(message) <= _LONGEST_MESSAGE else f"{message[:300]} … {message[-150:]}"
+        super().__init__(f"{short} ({status})")
         self.status = status
-        self.message = message
+        self.message = short
 
     @property
     def is_conflict(self) -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import random
 import sys
@@ -19,7 +20,18 @@ from shoal_api.keys import EVERY_MODEL
 from shoal_api.load import LOAD_PATH, LoadSnapshot
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
-from shoal_operator import engines, keeper, keys, machine, manifests, probe, settings, status_file, telling
+from shoal_operator import (
+    engines,
+    keeper,
+    keys,
+    machine,
+    manifests,
+    operator_settings,
+    probe,
+    settings,
+    status_file,
+    telling,
+)
 from shoal_operator.blueprint import Blueprint
 from shoal_operator.engines import CannotInstall, Variant
 from shoal_operator.gateway_process import HOST, GatewayProcess
@@ -92,6 +104,15 @@ def _parser() -> argparse.ArgumentParser:
         "--simulator", action="store_true", help="run a stand-in instead of the engine: no weights, no GPU, no waiting"
     )
     up.set_defaults(run=_up)
+
+    operator = commands.add_parser(
+        "operator",
+        help="serve the ModelDeployments of a cluster",
+        description="Serve the ModelDeployments of a cluster, while holding the Lease. Every flag can also be given as "
+        "an environment variable: --lease-name as SHOAL_OPERATOR_LEASE_NAME.",
+    )
+    operator_settings.add_flags(operator)
+    operator.set_defaults(run=_operator)
 
     engine = commands.add_parser("engine", help="the engine's own environment (vLLM and Ray)")
     engine_commands = engine.add_subparsers(required=True, metavar="COMMAND")
@@ -229,6 +250,16 @@ def _up(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
         _check_address(chosen)
         _link_packages(run.python_path)
         asyncio.run(_serve(chosen, run, models, watch, environment))
+    return 0
+
+
+def _operator(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    chosen = operator_settings.read(given, environment, os.getpid())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    from shoal_operator import operator_program
+
+    asyncio.run(operator_program.run(chosen))
     return 0
 
 

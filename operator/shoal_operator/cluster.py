@@ -25,15 +25,6 @@ _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
 
 
-@dataclass(slots=True)
-class Traffic:
-    """How many calls of each kind went out."""
-
-    reads: int = 0
-    writes: int = 0
-    lease_writes: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
     """How another client reaches the same API server."""
@@ -67,11 +58,14 @@ async def configuration(kubeconfig: Path | None) -> Configuration:
 class Cluster:
     """One API server. Every call raises Unreachable or ApiFault; writes raise NotLeading where they may not be made."""
 
-    def __init__(self, found: Configuration, may_write: Callable[[], bool]) -> None:
+    def __init__(
+        self, found: Configuration, may_write: Callable[[], bool], on_call: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`on_call` hears of every call that goes out: read, write or lease."""
         self._configuration = found
         self._client = ApiClient(found)
         self._may_write = may_write
-        self.traffic = Traffic()
+        self._on_call = on_call
 
     async def close(self) -> None:
         await self._client.close()
@@ -88,11 +82,11 @@ class Cluster:
             is_verified=bool(found.verify_ssl),
         )
 
-    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
         """All objects of the kind that the selector chooses, as they are now."""
         answer = await self._read(kind.path(namespace), {"labelSelector": selector} if selector else {})
-        items: list[Manifest] = answer["items"]
-        return items
+        # A list says once what its items are.
+        return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """One object; None where there is none."""
@@ -113,6 +107,11 @@ class Cluster:
         path = kind.path(where["namespace"], where["name"], subresource)
         return await self._write("PATCH", path, manifest, _APPLY, {"force": "true"})
 
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Write it whole; ApiFault with is_conflict where somebody else did since it was read."""
+        where = manifest["metadata"]
+        return await self._write("PUT", kind.path(where["namespace"], where["name"]), manifest, _JSON)
+
     async def patch(self, kind: Kind, namespace: str, name: str, change: Manifest) -> Manifest:
         """Change these fields of an object that exists."""
         return await self._write("PATCH", kind.path(namespace, name), change, _MERGE)
@@ -131,11 +130,11 @@ class Cluster:
         where = manifest["metadata"]
         known = "resourceVersion" in where
         path = kind.path(where["namespace"], where["name"] if known else "")
-        self.traffic.lease_writes += 1
+        self._on_call("lease")
         return await self._call("PUT" if known else "POST", path, _query({}), manifest, _JSON, WRITE_SECONDS)
 
     async def _read(self, path: str, query: Mapping[str, str]) -> Manifest:
-        self.traffic.reads += 1
+        self._on_call("read")
         return await self._call("GET", path, query, None, _JSON, READ_SECONDS)
 
     async def _write(
@@ -143,7 +142,7 @@ class Cluster:
     ) -> Manifest:
         if not self._may_write():
             raise NotLeading
-        self.traffic.writes += 1
+        self._on_call("write")
         asked = {} if method == "DELETE" else _query(query or {})
         return await self._call(method, path, asked, body, content_type, WRITE_SECONDS)
 
