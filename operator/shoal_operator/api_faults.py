@@ -41,3 +41,7 @@ class Foreign(Exception):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"{kind} '{name}' is there and belongs to somebody else: delete it, or rename the model")
+
+
+class NotThere(Exception):
+    """What somebody asked for does not exist, or the cluster does not answer; one sentence."""

@@ -1,7 +1,7 @@
 """The one door to the Kubernetes API: plain JSON objects in and out, written as field manager `shoal`."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from shoal_operator.api_faults import ApiFault, NotLeading, Unreachable
-from shoal_operator.kinds import Kind, Manifest
+from shoal_operator.kinds import POD, Kind, Manifest
 from shoal_operator.settings import BadSettings
 
 FIELD_MANAGER = "shoal"
@@ -97,6 +97,25 @@ class Cluster:
                 return None
             raise
 
+    async def read(self, path: str) -> Manifest:
+        """What the API server says at a path of its own, such as `/version`."""
+        return await self._read(path, {})
+
+    async def ask(self, kind: Kind, review: Manifest) -> Manifest:
+        """Have a review (who may do what) answered; nothing is written by it."""
+        self._on_call("read")
+        return await self._call("POST", kind.path(), {}, review, _JSON, READ_SECONDS)
+
+    async def log(self, namespace: str, pod: str, query: Mapping[str, str]) -> AsyncIterator[str]:
+        """The log of a pod, line by line; with `follow` as long as it lasts."""
+        self._on_call("read")
+        path = f"{POD.path(namespace, pod)}/log"
+        response = await self._send("GET", path, query, None, _JSON, None if "follow" in query else READ_SECONDS)
+        if response.status >= 400:
+            raise ApiFault(response.status, _message(await response.read()))
+        async for line in response.content:
+            yield line.decode(errors="replace").rstrip("\n")
+
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Make it; ApiFault with is_conflict where the name is taken."""
         return await self._write("POST", kind.path(manifest["metadata"]["namespace"]), manifest, _JSON)
@@ -155,22 +174,41 @@ class Cluster:
         content_type: str,
         seconds: float,
     ) -> Manifest:
-        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": "shoal-operator"}
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        response = await self._send(method, path, query, body, content_type, seconds)
         try:
-            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-            response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=seconds
-            )
             text = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+            raise _unreachable(method, path, error) from error
         if response.status in _LATER:
             raise Unreachable(f"{method} {path}: {response.status} {_message(text)}")
         if response.status >= 400:
             raise ApiFault(response.status, _message(text))
         answer: Manifest = json.loads(text)
         return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+        content_type: str,
+        seconds: float | None,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": "shoal"}
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response: aiohttp.ClientResponse = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=seconds
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable(method, path, error) from error
+        return response
+
+
+def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
+    return Unreachable(f"{method} {path}: {type(error).__name__} {error}".rstrip())
 
 
 def _query(more: Mapping[str, str]) -> dict[str, str]:
