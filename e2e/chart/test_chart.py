@@ -1,7 +1,7 @@
-"""The chart's whole life on a real cluster: install, upgrade, roll back, uninstall, and install again under running models.
+"""The chart's whole life on a real cluster: install, upgrade, roll back, uninstall, and install again.
 
-A release of its own, for one namespace. Where another installation watches all namespaces, its operator is paused meanwhile: two
-operators must not make the pods of one model.
+A release of its own, for one namespace. Where another installation watches all namespaces, its operator is paused
+meanwhile: two operators must not make the pods of one model.
 """
 
 import base64
@@ -26,6 +26,8 @@ RELEASE = "tale"
 NAMESPACE = "story-chart"
 CRD = "modeldeployments.shoal.dev"
 SECRETS = ("master-key", "api-keys", "first-key")
+LEFT = ["lease.coordination.k8s.io/tale-shoal-operator", "pod/tale-shoal-test"]
+"""What an uninstall leaves beside the Secrets: what a program and `helm test` made; both work for nobody."""
 SHARED = (installation.NAMESPACE, f"{installation.RELEASE}-operator")
 VALUES: dict[str, Any] = {
     "namespaces": [NAMESPACE],
@@ -130,6 +132,13 @@ def gateways(cluster: Access) -> list[str]:
     ]
 
 
+def left(cluster: Access) -> list[str]:
+    """What has the release's name, its Secrets apart."""
+    kinds = "all,serviceaccount,role,rolebinding,networkpolicy,pdb,lease,configmap"
+    names = cluster.kubectl("get", kinds, "-n", NAMESPACE, "-o", "name").split()
+    return sorted(name for name in names if name.rpartition("/")[2].startswith(RELEASE))
+
+
 def replica(own: Models) -> tuple[str, int]:
     """Which pod serves, and how often it was started: the same as long as nothing touched it."""
     (pod,) = own.pods("sim")
@@ -156,12 +165,7 @@ def test_install_upgrade_rollback_uninstall_and_again(cluster: Access, own: Mode
     assert edited["master-key"] == made["master-key"]
 
     helm(cluster, "uninstall", RELEASE, "--wait", "--timeout", "180s")
-    waiting.until(lambda: not gateways(cluster), what="end of the gateways", seconds=60)
-    left = cluster.kubectl("get", "all,role,rolebinding,networkpolicy,pdb,lease", "-n", NAMESPACE, "-o", "name")
-    assert [line for line in left.split() if RELEASE in line and "/tale-shoal-test" not in line] in (
-        [],
-        ["lease.coordination.k8s.io/tale-shoal-operator"],
-    )
+    waiting.until(lambda: left(cluster) == LEFT, what=f"nothing but {LEFT}", seconds=90)
     assert cluster.get("crd", CRD)["metadata"]["name"] == CRD
     assert secrets(cluster) == edited
     assert replica(own) == served_by, "the model's pod runs on; nobody sends it anything"
