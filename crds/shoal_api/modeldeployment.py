@@ -57,6 +57,12 @@ Argument = Annotated[
             lambda argument: not engine_flags.loads_code(argument),
             "flags that load a configuration file or code of the caller's own are refused",
         ),
+        Rule(
+            "",
+            f"!self.matches('{engine_flags.LOGGING}')",
+            lambda argument: not engine_flags.logs_prompts(argument),
+            "prompts and answers never go into logs; remove this flag",
+        ),
     ),
 ]
 OptionalName = Annotated[str, StringConstraints(max_length=253, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$")]
@@ -315,7 +321,7 @@ class Routing(Part):
     """How requests find a replica."""
 
     policy: RoutingPolicy = RoutingPolicy.LEAST_LOAD
-    continuation: Continuation = Continuation.OFF
+    continuation: Continuation = Continuation.EXACT
 
 
 class RolloutStrategy(StrEnum):

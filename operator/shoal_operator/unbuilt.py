@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shoal_api.modeldeployment import Continuation, ModelDeployment
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.rules import Fault
 
 
@@ -21,11 +21,6 @@ UNBUILT = (
         "spec.scaling",
         lambda md: md.spec.scaling is not None and md.spec.replicas is None,
         "replicas do not follow the load in this version; name their number in spec.replicas",
-    ),
-    Unbuilt(
-        "spec.routing.continuation",
-        lambda md: md.spec.routing.continuation is Continuation.EXACT,
-        "cut streams are not continued in this version; set it to Off",
     ),
 )
 

@@ -78,9 +78,17 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("parallelism by short flag", _args("-tp", "2"), "spec.engine.args[0]", "spec.parallelism"),
     ("a file of more flags", _args("--config", "/x.yaml"), "spec.engine.args[0]", "refused"),
     ("middleware", _args("--middleware=os.system"), "spec.engine.args[0]", "refused"),
+    ("prompts in logs", _args("--enable-log-requests"), "spec.engine.args[0]", "never go into logs"),
+    ("answers in logs", _args("--enable_log_outputs=true"), "spec.engine.args[0]", "never go into logs"),
     ("an empty word", _args(""), "spec.engine.args[0]", "at least 1 character"),
     ("a number among the words", {"engine": {"args": ["--max-model-len", 8]}}, "spec.engine.args[1]", "valid string"),
     ("a variable with a dash", _env(name="A-B", value="1"), "spec.engine.env[0].name", "match pattern"),
+    (
+        "a variable that logs answers",
+        _env(name="VLLM_DEBUG_LOG_API_SERVER_RESPONSE", value="true"),
+        "spec.engine.env[0].name",
+        "remove this one",
+    ),
     ("Ray's variables", _env(name="RAY_AUTH_MODE", value="x"), "spec.engine.env[0].name", "remove this one"),
     (
         "vLLM's developer mode",

@@ -15,7 +15,6 @@ _HF = "hf://Qwen/Qwen2.5-7B-Instruct"
     [
         ("spec.scaling", {"scaling": {}}),
         ("spec.scaling", {"scaling": {"maxReplicas": 2}}),
-        ("spec.routing.continuation", {"routing": {"continuation": "Exact"}}),
     ],
 )
 def test_a_field_without_behaviour_is_refused_by_name(path: str, spec: dict[str, Any]) -> None:

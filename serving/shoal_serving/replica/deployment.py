@@ -16,6 +16,7 @@ from shoal_serving.replica.door import App, Door
 from shoal_serving.replica.engine_args import RefusedArgument
 from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Notebook, Serving, Vital
 from shoal_serving.replica.ranks import Layout
+from shoal_serving.replica.resuming import Resuming
 
 _WATCH_SECONDS = 0.25
 _FOREVER = 10.0**9
@@ -62,7 +63,8 @@ class Replica:
         self._advance(notebook, Stage.SELF_TEST)
         await self._test(app, config.served_name, notebook)
         admission = Admission(key, config.replica_uid, config.settle_seconds)
-        self._door = Door(app, admission, self, time.monotonic)
+        resuming = Resuming(app, self._engine.text_of, self._engine.default_max_tokens)
+        self._door = Door(resuming, admission, self, time.monotonic)
         self._ready = True
 
     def _advance(self, notebook: Notebook, stage: Stage) -> None:
