@@ -39,6 +39,16 @@ def ray_token(master_key: bytes, model_uid: str) -> bytes:
     return hmac.digest(master_key, b"shoal ray token\n" + model_uid.encode(), sha256)
 
 
+def load_token(master_key: bytes) -> str:
+    """What the operator shows a gateway's load stream, as a bearer token: only who holds the master key can make it."""
+    return hmac.digest(master_key, b"shoal load token\n", sha256).hex()
+
+
+def is_right_load_token(master_key: bytes, authorization: str) -> bool:
+    """Whether this `authorization` header was made with the installation's master key."""
+    return hmac.compare_digest(authorization.encode(), f"Bearer {load_token(master_key)}".encode())
+
+
 def hello_proof(key: bytes, nonce: str, replica_uid: str) -> str:
     """What the replica answers to a nonce: only the pod with this UID and this model's key can."""
     return hmac.digest(key, f"shoal hello\n{nonce}\n{replica_uid}".encode(), sha256).hex()

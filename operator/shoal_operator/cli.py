@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 import shoal_api
 from shoal_api.keys import EVERY_MODEL
-from shoal_api.load import LOAD_PATH, LoadSnapshot
+from shoal_api.load import LOAD_PATH, LoadMessage
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
 from shoal_operator import (
@@ -257,12 +257,12 @@ def _doctor(given: argparse.Namespace, _environment: Mapping[str, str]) -> int:
     return cluster_commands.doctor(given.kubeconfig, given.namespace, _say)
 
 
-def _load(report: UpReport) -> LoadSnapshot | None:
+def _load(report: UpReport) -> LoadMessage | None:
     answer = probe.get(HOST, report.gateway.internal_port, LOAD_PATH, _LOAD_TIMEOUT_SECONDS)
     if answer is None or answer.status != 200:
         return None
     try:
-        return LoadSnapshot.model_validate_json(answer.body)
+        return LoadMessage.model_validate_json(answer.body)
     except ValidationError:  # something else has that port by now
         return None
 

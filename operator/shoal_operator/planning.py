@@ -63,15 +63,20 @@ class Plan:
         return bool(self.create or self.delete or self.give_up or self.forget)
 
 
-def make(desired: Desired, observed: Observed, now: datetime) -> Plan:
-    """The next step from what is observed to what is desired; nothing where they agree."""
+def make(
+    desired: Desired, observed: Observed, now: datetime, in_flight: Mapping[str, int] = rollout.NOTHING_KNOWN
+) -> Plan:
+    """The next step from what is observed to what is desired; nothing where they agree.
+
+    `in_flight`: how many requests each replica works on, by its name.
+    """
     forget = _forgotten(desired, observed)
     observed = _with_faults(observed, dict.fromkeys(forget))
     words = rollout.given_up(desired, observed, now)
     give_up = (GivenUp(desired.revision, words),) if words else ()
     observed = _with_faults(observed, {desired.revision: words}) if words else observed
     target = rollout.target(desired, observed)
-    delete, step, because = _deletions(desired, target, observed, now)
+    delete, step, because = _deletions(desired, target, observed, now, in_flight)
     create = _creations(desired, target, observed, frozenset(delete))
     if create and not delete:
         step, because = _why_created(desired, target, create)
@@ -98,7 +103,7 @@ def _forgotten(desired: Desired, observed: Observed) -> tuple[str, ...]:
 
 
 def _deletions(
-    desired: Desired, target: Target, observed: Observed, now: datetime
+    desired: Desired, target: Target, observed: Observed, now: datetime, in_flight: Mapping[str, int]
 ) -> tuple[tuple[str, ...], Step, str]:
     staying = observed.staying
     if desired.replicas == 0 and staying:
@@ -111,7 +116,7 @@ def _deletions(
     if not target.creatable:
         # What cannot start is not left trying; what serves goes on, whatever its revision.
         stuck = tuple(r for r in staying if r.state is not ReplicaState.READY and r.revision != target.revision)
-        surplus = _surplus(staying, target, desired.replicas)
+        surplus = _surplus(staying, target, desired.replicas, in_flight)
         leaving = _names((*stuck, *(r for r in surplus if r not in stuck)))
         return leaving, Step.SCALED_DOWN if leaving else Step.NOTHING, target.because if leaving else ""
     step = Step.RESTORED if target.revision != desired.revision else Step.ROLLED_OUT
@@ -128,13 +133,13 @@ def _deletions(
             oldest = rollout.first_to_go(outdated, target.revision)[0]
             return (oldest.name,), step, f"no room beside the old replicas, so one makes way: {because}"
     surging = 1 if desired.surge and outdated and not all_current_ready else 0
-    surplus = _surplus(staying, target, desired.replicas + surging)
+    surplus = _surplus(staying, target, desired.replicas + surging, in_flight)
     if surplus:
         moved = bool(outdated) and desired.surge
         return _names(surplus), step if moved else Step.SCALED_DOWN, because if moved else f"{desired.replicas} wanted"
     settled = all_current_ready and len(staying) == desired.replicas and len(staying) == len(observed.replicas)
     if outdated and not desired.surge and settled:
-        return (rollout.first_to_go(outdated, target.revision)[0].name,), step, because
+        return (rollout.first_to_go(outdated, target.revision, in_flight)[0].name,), step, because
     return (), Step.NOTHING, ""
 
 
@@ -169,8 +174,10 @@ def _free_names(desired: Desired, target: Target, observed: Observed, count: int
     return names
 
 
-def _surplus(staying: tuple[Replica, ...], target: Target, wanted: int) -> tuple[Replica, ...]:
-    return tuple(rollout.first_to_go(staying, target.revision)[: max(0, len(staying) - wanted)])
+def _surplus(
+    staying: tuple[Replica, ...], target: Target, wanted: int, in_flight: Mapping[str, int]
+) -> tuple[Replica, ...]:
+    return tuple(rollout.first_to_go(staying, target.revision, in_flight)[: max(0, len(staying) - wanted)])
 
 
 def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:

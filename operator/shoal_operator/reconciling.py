@@ -1,15 +1,18 @@
 """One reconcile for every cause: gather, decide, carry out, tell. Right after a restart, harmless when run twice."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
 from shoal_api.naming import Grant
 from shoal_operator import planning, rendering, rollout, scaling, status
+from shoal_operator.load import UNKNOWN, Load
 from shoal_operator.observed import Observed
 from shoal_operator.outcome import Outcome
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired
+from shoal_operator.scaling import FRESH, Memory
 
 
 class World(Protocol):
@@ -33,11 +36,14 @@ class World(Protocol):
         """Make and drain what the plan says; returns before replicas are ready or gone."""
 
 
-async def reconcile(md: ModelDeployment, grant: Grant, world: World, now: datetime) -> Outcome:
-    """Bring the world one step closer to what the manifest asks for."""
+async def reconcile(
+    md: ModelDeployment, grant: Grant, world: World, now: datetime, load: Load = UNKNOWN, memory: Memory = FRESH
+) -> Outcome:
+    """Bring the world one step closer to what the manifest asks for; `memory` is what the last outcome held."""
     revision = rendering.revision(md)
-    decision = scaling.decide(md.spec)
     strategy = md.spec.rollout.strategy
+    observed = await world.observe(md, revision, fresh=False)
+    decision = scaling.decide(md.spec, _wanted_so_far(md, observed), len(observed.ready), load, memory, now)
     desired = Desired(
         model=md.metadata.name,
         revision=revision,
@@ -47,12 +53,23 @@ async def reconcile(md: ModelDeployment, grant: Grant, world: World, now: dateti
         makes_way=strategy is RolloutStrategy.AUTO and world.is_scheduled,
         is_scheduled=world.is_scheduled,
     )
-    observed = await world.observe(md, revision, fresh=False)
-    plan = planning.make(desired, observed, now)
+    plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     if plan.changes_something:
         observed = await world.observe(md, revision, fresh=True)
-        plan = planning.make(desired, observed, now)
+        plan = planning.make(desired, observed, now, load.in_flight_by_replica)
+    plan = replace(plan, look_again_after=_sooner(plan.look_again_after, decision.look_again_after))
     if plan.changes_something:
         await world.carry_out(md, plan, now)
         observed = await world.observe(md, revision, fresh=False)
-    return Outcome(desired, observed, plan, status.derive(md, desired, decision, observed, grant, now))
+    told, memory = status.coarse_load(md, load, decision.memory, now)
+    derived = status.derive(md, desired, decision, observed, grant, now, told)
+    return Outcome(desired, observed, plan, derived, decision, memory)
+
+
+def _wanted_so_far(md: ModelDeployment, observed: Observed) -> int:
+    """The status says it, also after a restart; of one that was never written, what is there."""
+    return md.status.desired_replicas if md.status.observed_generation else len(observed.staying)
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((s for s in seconds if s is not None), default=None)

@@ -1,11 +1,15 @@
 """Decide which revision is wanted, and which replica goes first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from shoal_api.modeldeployment import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator.observed import Observed, Replica, ReplicaState
+
+NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,11 @@ def is_hopeless(replica: Replica, desired: Desired, now: datetime) -> bool:
     return hangs and replica.hindrance is None  # another one would wait for the same thing
 
 
-def first_to_go(replicas: tuple[Replica, ...], revision: str) -> list[Replica]:
-    """The replicas in the order in which they may be missed: unready, of another revision, youngest."""
+def first_to_go(
+    replicas: tuple[Replica, ...], revision: str, in_flight: Mapping[str, int] = NOTHING_KNOWN
+) -> list[Replica]:
+    """The replicas in the order in which they may be missed: unready, of another revision, least loaded, youngest."""
     oldest_last = sorted(replicas, key=lambda r: (r.created, r.name), reverse=True)
-    return sorted(oldest_last, key=lambda r: (r.state is ReplicaState.READY, r.revision == revision))
+    return sorted(
+        oldest_last, key=lambda r: (r.state is ReplicaState.READY, r.revision == revision, in_flight.get(r.name, 0))
+    )

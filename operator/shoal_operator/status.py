@@ -1,17 +1,20 @@
 """Derive what the user is told: counts and conditions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from shoal_api.conditions import Condition, ConditionType, Reason
-from shoal_api.modeldeployment import LastScale, ModelDeployment, Status
+from shoal_api.modeldeployment import LastScale, ModelDeployment, ObservedLoad, Status
 from shoal_api.naming import Grant
 from shoal_api.replica_config import Stage
 from shoal_operator import rollout
+from shoal_operator.load import Load
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState
 from shoal_operator.rollout import Desired
-from shoal_operator.scaling import Decision
+from shoal_operator.scaling import Decision, Memory
+
+LOAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,20 @@ class Finding:
 
 
 def derive(
-    md: ModelDeployment, desired: Desired, decision: Decision, observed: Observed, grant: Grant, now: datetime
+    md: ModelDeployment,
+    desired: Desired,
+    decision: Decision,
+    observed: Observed,
+    grant: Grant,
+    now: datetime,
+    load: ObservedLoad | None = None,
 ) -> Status:
-    """The status of an accepted model; `md.status` is the previous one."""
+    """The status of an accepted model; `md.status` is the previous one, whose load stands where none is given."""
     findings = {
         ConditionType.READY: _ready(desired, observed),
         ConditionType.ACTIVE: _active(decision),
         ConditionType.PROGRESSING: _progressing(desired, observed),
-        ConditionType.SCALING_ACTIVE: Finding("False", decision.reason, decision.because),
+        ConditionType.SCALING_ACTIVE: _scaling_active(decision),
         ConditionType.NAMES_GRANTED: _names_granted(grant),
     }
     before = md.status
@@ -53,9 +62,20 @@ def derive(
         selector=before.selector,
         names=list(grant.names),
         last_scale=last_scale,
-        load=before.load,
+        load=load or before.load,
         conditions=_conditions(before, md.metadata.generation, findings, now),
     )
+
+
+def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) -> tuple[ObservedLoad, Memory]:
+    """The load for the status, another one at most every LOAD_SECONDS: each costs a write that all watchers get."""
+    if not load.samples:
+        return md.status.load, memory
+    newest = ObservedLoad(waiting=load.newest.waiting, in_flight=load.newest.in_flight)
+    told = memory.load_told
+    if newest == md.status.load or (told is not None and (now - told).total_seconds() < LOAD_SECONDS):
+        return md.status.load, memory
+    return newest, replace(memory, load_told=now)
 
 
 def refused(before: Status, generation: int, sentence: str, reason: Reason, now: datetime) -> Status:
@@ -123,6 +143,10 @@ def _active(decision: Decision) -> Finding:
     if decision.replicas == 0:
         return Finding("False", Reason.AT_ZERO, decision.because)
     return Finding("True", decision.reason, decision.because)
+
+
+def _scaling_active(decision: Decision) -> Finding:
+    return Finding("True" if decision.follows_load else "False", decision.reason, decision.because)
 
 
 def _progressing(desired: Desired, observed: Observed) -> Finding:

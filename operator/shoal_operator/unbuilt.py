@@ -16,13 +16,8 @@ class Unbuilt:
     sentence: str
 
 
-UNBUILT = (
-    Unbuilt(
-        "spec.scaling",
-        lambda md: md.spec.scaling is not None and md.spec.replicas is None,
-        "replicas do not follow the load in this version; name their number in spec.replicas",
-    ),
-)
+UNBUILT: tuple[Unbuilt, ...] = ()
+"""At present every field is built."""
 
 
 def faults(md: ModelDeployment, table: tuple[Unbuilt, ...] = UNBUILT) -> list[Fault]:

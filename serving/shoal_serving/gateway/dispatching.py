@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 class EndpointState:
     """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
 
-    __slots__ = ("facts", "gone", "health", "in_flight", "uid")
+    __slots__ = ("elsewhere", "facts", "gone", "health", "in_flight", "uid")
 
     def __init__(self, facts: Endpoint) -> None:
         self.facts = facts
         self.uid = facts.uid
         self.in_flight = 0
+        self.elsewhere = 0
         self.health = Health()
         self.gone = False
 
@@ -69,6 +70,7 @@ class Dispatcher(Generic[E]):
         self.limit = route.queue.max_in_flight_per_replica
         self.endpoints: tuple[E, ...] = ()
         self.in_flight = 0
+        self.asked = 0
         self.room: WaitingRoom[Asking[E]] = WaitingRoom()
         self._make_endpoint = make_endpoint
         self._clock = clock
@@ -110,6 +112,7 @@ class Dispatcher(Generic[E]):
     def ask(self, ticket: Asking[E]) -> E | Admission:
         """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
         now = self._clock()
+        self.asked += 1
         if not self.room:
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
