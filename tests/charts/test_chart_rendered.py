@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart import CHART, NAMESPACE, Manifest, arguments, one, render, template
+from chart import CHART, NAMESPACE, Manifest, arguments, lint, one, render, template
 from shoal_api import keys
 from shoal_operator import inspecting, operator_settings
 from shoal_serving.gateway import settings as gateway_settings
@@ -85,6 +85,14 @@ def selects(selector: dict[str, str], item: Manifest) -> bool:
 
 def names(objects: list[Manifest], kind: str) -> set[str]:
     return {item["metadata"]["name"] for item in objects if item["kind"] == kind}
+
+
+@SETS
+def test_helm_finds_no_fault(values: dict[str, Any]) -> None:
+    done = lint(values)
+
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
 
 
 @SETS
