@@ -11,8 +11,9 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from shoal_operator import kinds
 from shoal_operator.api_faults import ApiFault, NotLeading, Unreachable
-from shoal_operator.kinds import Kind, Manifest
+from shoal_operator.kinds import Kind, Listing, Manifest
 from shoal_operator.settings import BadSettings
 
 FIELD_MANAGER = "shoal"
@@ -82,11 +83,12 @@ class Cluster:
             is_verified=bool(found.verify_ssl),
         )
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
         """All objects of the kind that the selector chooses, as they are now."""
         answer = await self._read(kind.path(namespace), {"labelSelector": selector} if selector else {})
         # A list says once what its items are.
-        return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
+        found = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
+        return Listing(found, kinds.version(answer))
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """One object; None where there is none."""

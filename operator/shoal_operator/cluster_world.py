@@ -10,9 +10,9 @@ from shoal_api import labels
 from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator import kinds, objects, pod_facts, pods, restarts, upkeep
-from shoal_operator.api_faults import ApiFault, Foreign, Unreachable
+from shoal_operator.api_faults import ApiFault, Foreign, TryAgain
 from shoal_operator.installation import Installation
-from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Manifest
+from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Listing, Manifest
 from shoal_operator.observed import Observed
 from shoal_operator.planning import NewReplica, Plan
 from shoal_operator.store import Store
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Door(Protocol):
     """What the world needs of the Kubernetes API; `cluster.Cluster` tells what each does."""
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]: ...
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing: ...
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None: ...
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest: ...
     async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest: ...
@@ -90,7 +90,8 @@ class ClusterWorld:
         if fresh:
             selector = f"{labels.MODEL_UID}={uid}"
             for kind in (POD, REVISION):
-                self._store.replace(kind, await self._door.find_all(kind, md.metadata.namespace, selector), uid)
+                listing = await self._door.find_all(kind, md.metadata.namespace, selector)
+                self._store.replace(kind, listing.objects, listing.version, uid)
         now = self._clock()
         return pod_facts.observed(
             self._of(POD, uid),
@@ -164,7 +165,7 @@ class ClusterWorld:
         found = await self._door.get(REVISION, kinds.namespace(record), kinds.name(record))
         if found is None or kinds.uid(found) != kinds.uid(record):
             self._store.lost(REVISION, record)
-            raise Unreachable(f"the record {kinds.name(record)} went away meanwhile")
+            raise TryAgain(f"the record {kinds.name(record)} went away meanwhile")
         change(found)
         self._store.saw(REVISION, await self._door.replace(REVISION, found))
 
@@ -184,9 +185,9 @@ class ClusterWorld:
         try:
             for pod in pods.pods(md, new.name, index, new.revision, template):
                 await self._create_own(POD, pod, uid)
-        except Foreign:
+        except Foreign as foreign:
             self._occupied[uid] = self._occupied.get(uid, frozenset()) | {new.name}
-            raise
+            raise TryAgain(f"the name {new.name} is taken; another is chosen") from foreign
         except ApiFault as fault:
             if not fault.is_about_the_object:
                 raise
