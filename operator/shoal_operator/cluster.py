@@ -83,9 +83,10 @@ class Cluster:
             is_verified=bool(found.verify_ssl),
         )
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
-        """All objects of the kind that the selector chooses, as they are now."""
-        answer = await self._read(kind.path(namespace), {"labelSelector": selector} if selector else {})
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "", fields: str = "") -> Listing:
+        """All objects of the kind that the selectors (of labels and of fields) choose, as they are now."""
+        chosen = {"labelSelector": selector, "fieldSelector": fields}
+        answer = await self._read(kind.path(namespace), {key: value for key, value in chosen.items() if value})
         # A list says once what its items are.
         found = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
         return Listing(found, kinds.version(answer))

@@ -114,7 +114,8 @@ class Operating:
         selector = f"{labels.MODEL_UID}={uid},{labels.RANK}=0"
         told = outcome.status.model_copy(update={"selector": selector})
         self._metrics.counted(md.id, told)
-        await self._tell(wish, told, happenings.of_plan(outcome.plan))
+        is_refused = outcome.observed.obstacle is not None
+        await self._tell(wish, told, [] if is_refused else happenings.of_plan(outcome.plan))
         return outcome.plan.look_again_after
 
     async def _refuse(self, wish: Wish, faults: list[Fault], reason: Reason) -> None:

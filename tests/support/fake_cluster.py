@@ -31,7 +31,7 @@ class FakeCluster:
     refuses: Callable[[str, Kind, Manifest], ApiFault | None] = lambda _method, _kind, _manifest: None
     version: int = 100
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "", fields: str = "") -> Listing:
         self.reads += 1
         key, _, value = selector.partition("=")
         found_all = [
