@@ -65,7 +65,8 @@ def rule(md: ModelDeployment, pending: Sequence[PendingGang], release: Release |
     let_go = tuple(gang.replica for gang in own if _deadline(gang) <= now)
     times = [_deadline(gang) for gang in own if gang.replica not in let_go]
     if release is not None and now < release.until:
-        because = f"{_times(release.times)} its pods did not all find a node, so it tries again at {release.until:%H:%M:%S} UTC"
+        again = f"{release.until:%H:%M:%S} UTC"
+        because = f"{_times(release.times)} its pods did not all find a node, so it tries again at {again}"
         return Ruling(0, _held(because, now), let_go, min([release.until, *times]))
     rivals = sorted(
         (gang for gang in pending if gang.pool == pool(md) and gang.replica not in let_go),
@@ -76,7 +77,9 @@ def rule(md: ModelDeployment, pending: Sequence[PendingGang], release: Release |
     if rivals:
         because = f"the pods of {rivals[0].replica} ({rivals[0].model}) look for nodes of the same kind first"
         return Ruling(0, _held(because, now), let_go, min([now + timedelta(seconds=LOOK_SECONDS), *times]))
-    return Ruling(1, None, let_go, min(times, default=None))
+    if let_go:
+        return Ruling(0, _held(sentence(let_go[0]), now), let_go, min(times, default=None))
+    return Ruling(1, None, (), min(times, default=None))
 
 
 def after_release(before: Release | None, now: datetime) -> Release:

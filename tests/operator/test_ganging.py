@@ -27,7 +27,7 @@ RULINGS = [
     ("another looks in this pool", [gang("other", 5)], None, 0, ()),
     ("another looks in another pool", [gang("other", 5, ("amd.com/gpu", ()))], None, 1, ()),
     ("its own looks", [gang("mine", 5)], None, 0, ()),
-    ("its own looks for too long", [gang("mine", 121)], None, 1, ("mine-0",)),
+    ("its own looks for too long", [gang("mine", 121)], None, 0, ("mine-0",)),
     ("it let go a moment ago", [], Release(1, T0 + timedelta(seconds=30)), 0, ()),
     ("its pause is over", [], Release(1, T0), 1, ()),
     ("two at once: the younger lets go", [gang("other", 9), gang("mine", 5)], None, 0, ("mine-0",)),
