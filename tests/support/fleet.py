@@ -24,11 +24,13 @@ _NONCE = "00112233445566778899aabbccddeeff"
 class SimulatedReplica:
     """One program. After its death it can be started again at the same address."""
 
-    def __init__(self, name: str, folder: Path, **knobs: object) -> None:
+    def __init__(
+        self, name: str, folder: Path, model_uid: str = MODEL_UID, served_name: str = "m", **knobs: object
+    ) -> None:
         self.name = name
         self.uid = f"uid-{name}"
         self.port, self._control = _free_port(), _free_port()
-        self._key = proof.model_key(MASTER_KEY, MODEL_UID)
+        self._key = proof.model_key(MASTER_KEY, model_uid)
         folder = folder / name
         folder.mkdir()
         key_file = folder / "key"
@@ -38,7 +40,7 @@ class SimulatedReplica:
             replica=name,
             replica_uid=self.uid,
             revision="r1",
-            served_name="m",
+            served_name=served_name,
             source="/nowhere",
             host="127.0.0.1",
             port=self.port,

@@ -180,7 +180,7 @@ class Exchange:
         self._through(Happening.CUT)
         if attempt.is_stream:
             lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
-            self._client.end(errors.event(lost, self.surface.dialect), close=True)
+            self._client.end(errors.event(lost, self.surface.dialect, attempt.next_sequence()), close=True)
         else:
             self._client.cut()
         self._line.dispatcher.release(attempt.endpoint)

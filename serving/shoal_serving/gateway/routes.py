@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from shoal_serving.gateway import errors, openai_shapes
+from shoal_serving.gateway import api_document, errors, openai_shapes
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import SCHEME, Keyring, denied, identify
 from shoal_serving.gateway.route_table import RouteTable
@@ -37,7 +37,7 @@ def models_router(table: Callable[[], RouteTable], keyring: Callable[[], Keyring
     """GET /v1/models and GET /v1/models/{id}, where an id may hold slashes."""
     router = APIRouter()
 
-    @router.get("/v1/models", response_model=ModelList)
+    @router.get("/v1/models", response_model=ModelList, responses=api_document.error_answers(401))
     def list_models(request: Request) -> Any:
         """Models that the caller can ask for, also those at zero replicas."""
         now, caller = table(), identify(request.headers.raw, keyring())
@@ -45,7 +45,9 @@ def models_router(table: Callable[[], RouteTable], keyring: Callable[[], Keyring
             return _answer(caller)
         return ModelList(data=[_object(name, now) for name in caller.names(now)])
 
-    @router.get("/v1/models/{name:path}", response_model=ModelObject)
+    @router.get(
+        "/v1/models/{name:path}", response_model=ModelObject, responses=api_document.error_answers(401, 403, 404)
+    )
     def get_model(name: str, request: Request) -> Any:
         """One model by any of its names."""
         now, caller = table(), identify(request.headers.raw, keyring())
