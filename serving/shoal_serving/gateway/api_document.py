@@ -161,7 +161,7 @@ def complete(document: Json) -> Json:
     return document
 
 
-def error_answers(*statuses: int, dialect: Dialect = Dialect.OPENAI) -> Json:
+def error_answers(*statuses: int, dialect: Dialect = Dialect.OPENAI) -> dict[int | str, Json]:
     """The `responses` entries of these statuses."""
     name = "MessagesError" if dialect is Dialect.MESSAGES else "Error"
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

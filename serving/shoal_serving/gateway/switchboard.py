@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 from shoal_api.load import LoadSnapshot, ModelLoad
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
@@ -11,7 +12,6 @@ from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
-from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
 from shoal_serving.gateway.surfaces import Surface
@@ -41,6 +41,16 @@ class Line:
         return self.dispatcher.route
 
 
+class UnderWay(Protocol):
+    """What has begun and is not over: a request, or a realtime session."""
+
+    def check(self, now: float) -> None:
+        """Deadlines and heartbeats."""
+
+    def shed(self) -> None:
+        """The drain is over."""
+
+
 class Switchboard:
     """Everything the gateway's connections share. Time and randomness come from outside."""
 
@@ -62,7 +72,7 @@ class Switchboard:
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
         self.clock = clock
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[UnderWay] = set()
         self.nameless = ModelMetrics()
         self.boot = f"{random.getrandbits(64):016x}"
         self.is_draining = False
