@@ -129,7 +129,7 @@ async def _get(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -
 async def _list(cluster: Cluster, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest] | None:
     """None where it may not be listed or the kind is not known."""
     try:
-        return (await cluster.find_all(kind, namespace, selector)).items
+        return (await cluster.find_all(kind, namespace, selector)).objects
     except ApiFault as fault:
         if fault.status in (403, 404):
             return None
