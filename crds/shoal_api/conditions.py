@@ -39,6 +39,20 @@ class Reason(StrEnum):
     CANNOT_START = "CannotStart"
     """Not Ready: a replica gave up for a cause that repeating cannot heal; the message carries its own sentence.
     Change the manifest."""
+    UNSCHEDULABLE = "Unschedulable"
+    """Not Ready, Progressing: no node has room for a replica's pod; the message carries the scheduler's words."""
+    NO_SUCH_GPU = "NoSuchGpu"
+    """Not Ready, Progressing: no node of the cluster has as many of `resources.gpuResource` as one pod asks for."""
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    """Not Ready, Progressing: the image of a replica cannot be pulled; the message names it and tells why."""
+    OBJECT_MISSING = "ObjectMissing"
+    """Not Ready, Progressing: a Secret, ConfigMap or claim that a replica needs is not there; the message names it.
+    The replica goes on as soon as it is made."""
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"
+    """Not Ready, Progressing: a volume of a replica cannot be mounted on its node; the message carries kubelet's words.
+    """
+    NAME_OCCUPIED = "NameOccupied"
+    """Not Ready: an object with the name that one of the model's own would have belongs to somebody else."""
     INVALID_SPEC = "InvalidSpec"
     """Not Ready: the manifest asks for what cannot be; the message names the field."""
     NOT_BUILT = "NotBuilt"
@@ -79,6 +93,10 @@ class Reason(StrEnum):
     """NamesGranted: no other model claims one of the names."""
     NAME_TAKEN = "NameTaken"
     """Not NamesGranted: an older model holds one of the names; the message tells which and who."""
+
+
+HOPELESS = frozenset({Reason.CANNOT_START, Reason.INVALID_SPEC, Reason.NOT_BUILT})
+"""Reasons of Ready=False that waiting does not heal: requests get the message at once while no replica is ready."""
 
 
 class Condition(BaseModel):

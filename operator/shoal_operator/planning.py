@@ -11,6 +11,9 @@ from shoal_operator import rollout
 from shoal_operator.observed import Observed, Replica, ReplicaState, Revision
 from shoal_operator.rollout import Desired, Target
 
+ROOM_SECONDS = 10.0
+"""So long a surging replica waits for room, before an old one makes way for it."""
+
 
 class Step(StrEnum):
     """What a plan is about; stands as `reason=` in the log and on Events."""
@@ -80,6 +83,10 @@ def make(
     return Plan(create, delete, give_up, forget, step, because, _look_again(desired, observed, now))
 
 
+def _said(words: LastWords | None, desired: Desired) -> str:
+    return words.sentence if words else f"not ready within {desired.start_deadline_seconds:.0f} s"
+
+
 def _with_faults(observed: Observed, faults: Mapping[str, LastWords | None]) -> Observed:
     known = {r.name for r in observed.revisions}
     revisions = (*observed.revisions, *(Revision(name) for name in faults if name not in known))
@@ -104,7 +111,7 @@ def _deletions(
     hopeless = tuple(r for r in staying if rollout.is_hopeless(r, desired, now))
     if hopeless:
         words = hopeless[0].last_words
-        said = words.sentence if words else f"not ready within {desired.start_deadline_seconds:.0f} s"
+        said = hopeless[0].lost or _said(words, desired)
         return _names(hopeless), Step.REPLACED, f"{hopeless[0].name}: {said}"
     if not target.creatable:
         # What cannot start is not left trying; what serves goes on, whatever its revision.
@@ -120,6 +127,11 @@ def _deletions(
     outdated = tuple(r for r in staying if r.revision != target.revision)
     current = tuple(r for r in staying if r.revision == target.revision)
     all_current_ready = all(r.state is ReplicaState.READY for r in current)
+    if desired.makes_way and outdated and len(staying) > desired.replicas:
+        waiting = [r.hindrance for r in current if r.hindrance and rollout.lacks_room(r)]
+        if any((now - hindrance.since).total_seconds() >= ROOM_SECONDS for hindrance in waiting):
+            oldest = rollout.first_to_go(outdated, target.revision)[0]
+            return (oldest.name,), step, f"no room beside the old replicas, so one makes way: {because}"
     surging = 1 if desired.surge and outdated and not all_current_ready else 0
     surplus = _surplus(staying, target, desired.replicas + surging, in_flight)
     if surplus:
@@ -137,8 +149,11 @@ def _creations(desired: Desired, target: Target, observed: Observed, leaving: fr
     staying = [r for r in observed.staying if r.name not in leaving]
     outdated = any(r.revision != target.revision for r in staying)
     # Without surge the room of a replica that still drains is not free yet: its GPU and memory are in use.
-    taken = len(staying) if desired.surge else len(observed.replicas)
-    room = desired.replicas + (1 if desired.surge and outdated else 0) - taken
+    taken = len(staying) if desired.surge or desired.is_scheduled else len(observed.replicas)
+    surging = desired.surge and outdated and not any(rollout.lacks_room(r) for r in staying)
+    room = desired.replicas + (1 if surging else 0) - taken
+    if observed.may_make is not None:
+        room = min(room, observed.may_make)
     return tuple(NewReplica(name, target.revision) for name in _free_names(desired, target, observed, room))
 
 
@@ -150,7 +165,7 @@ def _why_created(desired: Desired, target: Target, create: tuple[NewReplica, ...
 
 def _free_names(desired: Desired, target: Target, observed: Observed, count: int) -> list[str]:
     """Deterministic, so that two operators never make two replicas for one need."""
-    used = {replica.name for replica in observed.replicas}
+    used = {replica.name for replica in observed.replicas} | observed.taken_names
     names: list[str] = []
     index = 0
     while len(names) < count:
@@ -172,9 +187,15 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
 
 
 def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """The deadlines of those that start."""
+    """The deadlines of those that start, and of those that wait for room."""
+    starting = observed.in_state(ReplicaState.STARTING)
     left = [
-        desired.start_deadline_seconds - (now - r.since).total_seconds()
-        for r in observed.in_state(ReplicaState.STARTING)
+        ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
+        for r in starting
+        if desired.makes_way and r.hindrance and rollout.lacks_room(r)
     ]
+    left = [seconds for seconds in left if seconds > 0]
+    left += [desired.start_deadline_seconds - (now - r.since).total_seconds() for r in starting if r.hindrance is None]
+    if observed.changes_at is not None:
+        left.append((observed.changes_at - now).total_seconds())
     return max(0.0, min(left)) if left else None

@@ -22,8 +22,15 @@ class World(Protocol):
     def auto_strategy(self) -> RolloutStrategy:
         """What `rollout.strategy: Auto` means here."""
 
-    async def observe(self, md: ModelDeployment, revision: str) -> Observed:
-        """The facts about the model; `revision` is the one its manifest asks for."""
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether somebody below keeps count of room: then a replica may be made while another drains."""
+
+    async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:
+        """The facts about the model; `revision` is the one its manifest asks for.
+
+        They may lag behind a little unless they are to be fresh: nothing is changed by facts that may be old.
+        """
 
     async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
         """Make and drain what the plan says; returns before replicas are ready or gone."""
@@ -34,20 +41,26 @@ async def reconcile(
 ) -> Outcome:
     """Bring the world one step closer to what the manifest asks for; `memory` is what the last outcome held."""
     revision = rendering.revision(md)
-    observed = await world.observe(md, revision)
+    strategy = md.spec.rollout.strategy
+    observed = await world.observe(md, revision, fresh=False)
     decision = scaling.decide(md.spec, _wanted_so_far(md, observed), len(observed.ready), load, memory, now)
     desired = Desired(
         model=md.metadata.name,
         revision=revision,
         replicas=decision.replicas,
-        surge=rollout.may_surge(md.spec.rollout.strategy, world.auto_strategy),
+        surge=rollout.may_surge(strategy, world.auto_strategy),
         start_deadline_seconds=md.spec.rollout.start_deadline_seconds,
+        makes_way=strategy is RolloutStrategy.AUTO and world.is_scheduled,
+        is_scheduled=world.is_scheduled,
     )
     plan = planning.make(desired, observed, now, load.in_flight_by_replica)
+    if plan.changes_something:
+        observed = await world.observe(md, revision, fresh=True)
+        plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     plan = replace(plan, look_again_after=_sooner(plan.look_again_after, decision.look_again_after))
     if plan.changes_something:
         await world.carry_out(md, plan, now)
-        observed = await world.observe(md, revision)
+        observed = await world.observe(md, revision, fresh=False)
     told, memory = status.coarse_load(md, load, decision.memory, now)
     derived = status.derive(md, desired, decision, observed, grant, now, told)
     return Outcome(desired, observed, plan, derived, decision, memory)

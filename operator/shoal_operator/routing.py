@@ -1,16 +1,21 @@
 """Derive what the gateway routes by from what is observed; on Kubernetes the gateway finds the same by itself."""
 
-from shoal_api.conditions import ConditionType, Reason
+import re
+
+from shoal_api.conditions import HOPELESS, ConditionType
 from shoal_api.modeldeployment import ModelDeployment, Status
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_operator import status as statuses
 from shoal_operator.observed import Observed
 
+# vLLM reads `_` as `-` in flags, and takes `--flag=value`.
+_REASONING_PARSER = re.compile(r"^--reasoning[-_]parser(=|$)")
+
 
 def route(md: ModelDeployment, status: Status, observed: Observed) -> ModelRoute:
     """The route of one model: only ready replicas, so that a draining one is out at once."""
     ready = statuses.condition(status, ConditionType.READY)
-    cannot_start = ready is not None and ready.reason == Reason.CANNOT_START
+    cannot_start = ready is not None and ready.reason in HOPELESS
     if md.metadata.creation_timestamp is None:
         raise ValueError(f"{md.id} has no creationTimestamp; whoever admits a model gives it one")
     return ModelRoute(
@@ -21,6 +26,7 @@ def route(md: ModelDeployment, status: Status, observed: Observed) -> ModelRoute
         served_name=md.canonical_name,
         names=status.names,
         revision=status.revision,
+        reasoning_parser=any(_REASONING_PARSER.match(word) for word in md.spec.engine.args),
         queue=md.spec.queue,
         timeouts=md.spec.timeouts,
         routing=md.spec.routing,

@@ -8,7 +8,6 @@ from shoal_api.conditions import Condition, ConditionType, Reason
 from shoal_api.modeldeployment import LastScale, ModelDeployment, ObservedLoad, Status
 from shoal_api.naming import Grant
 from shoal_api.replica_config import Stage
-from shoal_api.rules import Fault
 from shoal_operator import rollout
 from shoal_operator.load import Load
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState
@@ -64,7 +63,7 @@ def derive(
         names=list(grant.names),
         last_scale=last_scale,
         load=load or before.load,
-        conditions=_conditions(md, findings, now),
+        conditions=_conditions(before, md.metadata.generation, findings, now),
     )
 
 
@@ -79,15 +78,15 @@ def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) 
     return newest, replace(memory, load_told=now)
 
 
-def refused(md: ModelDeployment, faults: list[Fault], reason: Reason, now: datetime) -> Status:
+def refused(before: Status, generation: int, sentence: str, reason: Reason, now: datetime) -> Status:
     """The status of a model whose manifest cannot be carried out; what ran before goes on and keeps its counts."""
-    sentence = "; ".join(str(fault) for fault in faults)
     findings = {
         ConditionType.READY: Finding("False", reason, sentence),
         ConditionType.PROGRESSING: Finding("False", reason, sentence),
     }
-    conditions = _conditions(md, findings, now)
-    return md.status.model_copy(update={"observed_generation": md.metadata.generation, "conditions": conditions})
+    others = [c for c in before.conditions if c.type not in findings]
+    conditions = [*_conditions(before, generation, findings, now), *others]
+    return before.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def condition(status: Status, kind: ConditionType) -> Condition | None:
@@ -122,6 +121,9 @@ def _missing(desired: Desired, observed: Observed) -> tuple[Reason, str]:
         return Reason.RESTARTING, _restarting(failed[0])
     if against:
         return Reason.STARTING, f"an older revision is restored; that of the manifest cannot start: {against.sentence}"
+    hindered = [r.hindrance for r in on_their_way if r.hindrance] or ([observed.held] if observed.held else [])
+    if hindered:
+        return hindered[0].reason, hindered[0].sentence
     lost = [r for r in on_their_way if r.stage == NOT_ANSWERING]
     if lost:
         return Reason.RESTARTING, f"{lost[0].name} was ready and does not answer any more"
@@ -172,16 +174,18 @@ def _names_granted(grant: Grant) -> Finding:
     return Finding("False", Reason.NAME_TAKEN, f"{taken}: choose another in spec.model.names")
 
 
-def _conditions(md: ModelDeployment, findings: dict[ConditionType, Finding], now: datetime) -> list[Condition]:
-    before = {c.type: c for c in md.status.conditions}
+def _conditions(
+    before: Status, generation: int, findings: dict[ConditionType, Finding], now: datetime
+) -> list[Condition]:
+    known = {c.type: c for c in before.conditions}
     return [
         Condition(
             type=kind,
             status=finding.status,
             reason=finding.reason,
             message=finding.message[:32_768],
-            observed_generation=md.metadata.generation,
-            last_transition_time=_since(before.get(kind), finding, now),
+            observed_generation=generation,
+            last_transition_time=_since(known.get(kind), finding, now),
         )
         for kind, finding in findings.items()
     ]

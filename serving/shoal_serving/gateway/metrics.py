@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from shoal_serving.gateway.cluster_wire import WatchState
+
 _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _GAP = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -17,7 +19,7 @@ HELP: dict[str, str] = {
     "shoal_requests_waiting": "Requests that wait for an endpoint, by model.",
     "shoal_requests_in_flight": "Requests that an endpoint works on, by model.",
     "shoal_endpoints": "Endpoints by model and state: open, busy (skipped for a moment), out (could not be reached).",
-    "shoal_held_bytes": "Bytes of request bodies that this process holds.",
+    "shoal_held_bytes": "Bytes that this process holds: request bodies, and prompt ids of streams that may go on.",
     "shoal_open_connections": "Connections that clients have open.",
     "shoal_upstream_idle_connections": "Connections to endpoints that are kept for the next request, by model.",
     "shoal_queue_wait_seconds": "Time that a request waited for an endpoint, by model.",
@@ -25,6 +27,9 @@ HELP: dict[str, str] = {
     "shoal_token_gap_seconds": "Time between two reads of events of one stream, by model.",
     "shoal_added_latency_seconds": "Time that the gateway itself added to an answer, waiting left out, by model.",
     "shoal_request_duration_seconds": "Time from a request's arrival to the end of its answer, by model.",
+    "shoal_watch_age_seconds": "Time since the API server was last heard, by resource; at most 20 while it answers.",
+    "shoal_watch_losses": "Watches of the API server that were lost and begun anew, by resource and reason.",
+    "shoal_watch_lists": "Full lists that were read from the API server, by resource.",
 }
 """Every metric with what it tells; docs/reference/metrics.md has the same lines."""
 
@@ -92,7 +97,7 @@ class ModelGauges:
 class Reading:
     """A reading of the whole process; the model is namespace/name, `""` for names that lead nowhere."""
 
-    __slots__ = ("gauges", "held_bytes", "models", "open_connections")
+    __slots__ = ("gauges", "held_bytes", "models", "open_connections", "watches")
 
     def __init__(
         self,
@@ -100,11 +105,13 @@ class Reading:
         gauges: Mapping[str, ModelGauges],
         held_bytes: int,
         open_connections: int,
+        watches: Mapping[str, WatchState],
     ) -> None:
         self.models = models
         self.gauges = gauges
         self.held_bytes = held_bytes
         self.open_connections = open_connections
+        self.watches = watches
 
 
 class Exposition:
@@ -144,6 +151,7 @@ class Exposition:
                 histogram: Histogram = getattr(counted, of)
                 family.add_metric([model], histogram.buckets(), histogram.total)
             yield family
+        yield from self._watches(reading)
 
     def _gauges(self, reading: Reading) -> Iterable[Metric]:
         waiting = GaugeMetricFamily("shoal_requests_waiting", HELP["shoal_requests_waiting"], labels=["model"])
@@ -163,3 +171,15 @@ class Exposition:
         yield GaugeMetricFamily(
             "shoal_open_connections", HELP["shoal_open_connections"], value=reading.open_connections
         )
+
+    def _watches(self, reading: Reading) -> Iterable[Metric]:
+        age = GaugeMetricFamily("shoal_watch_age_seconds", HELP["shoal_watch_age_seconds"], labels=["resource"])
+        losses = CounterMetricFamily("shoal_watch_losses", HELP["shoal_watch_losses"], labels=["resource", "reason"])
+        lists = CounterMetricFamily("shoal_watch_lists", HELP["shoal_watch_lists"], labels=["resource"])
+        for resource, state in reading.watches.items():
+            if state.age_seconds >= 0:
+                age.add_metric([resource], state.age_seconds)
+            lists.add_metric([resource], state.lists)
+            for reason, count in state.losses.items():
+                losses.add_metric([resource, reason], count)
+        yield from (age, losses, lists)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,12 +12,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from shoal_api.routes import RouteDocument
 from shoal_serving.gateway import app, keys, relay, upstream
 from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.cluster_source import ClusterSource, child_command
 from shoal_serving.gateway.keys import NO_KEYS
 from shoal_serving.gateway.load_telling import LoadStream
 from shoal_serving.gateway.metrics import Exposition
-from shoal_serving.gateway.settings import Address, Settings
+from shoal_serving.gateway.settings import Address, Cluster, Settings
 from shoal_serving.gateway.switchboard import SWEEP_SECONDS, Switchboard, boot_random
 from shoal_serving.gateway.waiting_room import ByteBudget
 from shoal_serving.gateway.watch import KEYS_SECONDS, ROUTES_SECONDS, WatchedFile, read_routes
@@ -54,15 +57,15 @@ async def serve(
         call_at,
         NO_KEYS if settings.keys_file is not None else None,
     )
-    routes = WatchedFile(settings.routes, read_routes, switchboard.apply, ROUTES_SECONDS, "KeptLastRoutes")
-    routes.look()
-    watched: list[WatchedFile[Any]] = [routes]
+    routes = _routes(settings.routes, switchboard.apply, clock)
+    watched: list[WatchedFile[Any] | ClusterSource] = [routes]
     if settings.keys_file is not None:
         key_file = WatchedFile(settings.keys_file, keys.read, switchboard.admit, KEYS_SECONDS, "KeptLastKeys")
         key_file.look()
         watched.append(key_file)
     clients = ServerState()
-    exposition = Exposition(lambda: switchboard.reading(len(clients.connections)))
+    states = routes.states if isinstance(routes, ClusterSource) else dict
+    exposition = Exposition(lambda: switchboard.reading(len(clients.connections), states()))
 
     def is_ready() -> bool:
         return routes.has_content and not switchboard.is_draining
@@ -80,7 +83,7 @@ async def serve(
         front.close()
         raise
     log.info("reason=Listening listen=%s internal=%s", settings.listen, settings.internal)
-    tasks = [asyncio.create_task(work) for work in (*(file.run() for file in watched), _sweep(switchboard, clients))]
+    tasks = [asyncio.create_task(work) for work in (*(each.run() for each in watched), _sweep(switchboard, clients))]
     try:
         await stop.wait()
         await _drain(settings, switchboard, clients, front, end)
@@ -98,6 +101,16 @@ async def serve(
             if connection.transport is not None:
                 connection.transport.close()
     log.info("reason=Stopped")
+
+
+def _routes(
+    source: Path | Cluster, apply: Callable[[RouteDocument], None], clock: Callable[[], float]
+) -> WatchedFile[RouteDocument] | ClusterSource:
+    if isinstance(source, Cluster):
+        return ClusterSource(child_command(source.namespaces, source.kubeconfig), apply, clock)
+    file = WatchedFile(source, read_routes, apply, ROUTES_SECONDS, "KeptLastRoutes")
+    file.look()
+    return file
 
 
 async def _drain(

@@ -1,6 +1,7 @@
 """What the gateway program is told at its start; every fault is reported, all of them together."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from shoal_serving.gateway.keys import BadKeys
 
 ENVIRONMENT_PREFIX = "SHOAL_GATEWAY_"
 _MIB = 1024 * 1024
+_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
 class BadSettings(ValueError):
@@ -41,10 +43,20 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Kubernetes to take the routes from."""
+
+    namespaces: tuple[str, ...] = ()
+    """None: all of them."""
+    kubeconfig: Path | None = None
+    """None: the pod's own service account."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
-    routes: Path
+    routes: Path | Cluster
     master_key: bytes
     listen: Address
     internal: Address
@@ -62,8 +74,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     given = parser.parse_args(arguments)
     faults: list[str] = []
     master_key = b""
-    if not given.routes:
-        faults.append("--routes: name the file with the route document.")
+    routes = _routes(given, environment, faults)
     if not given.master_key_file:
         faults.append("--master-key-file: name the file with the installation's master key (32 bytes as hex text).")
     else:
@@ -81,7 +92,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             " name the keys with --keys-file, or add --allow-anonymous if anybody who can connect may use every model."
         )
     drain = _number("--drain-seconds", given.drain_seconds, 0, faults)
-    settle = _number("--settle-seconds", given.settle_seconds, 0, faults)
+    settle = _number("--settle-seconds", given.settle_seconds or _settle_default(routes), 0, faults)
     body = _number("--max-body-bytes", given.max_body_bytes, 1, faults)
     held = _number("--max-held-bytes", given.max_held_bytes, 1, faults)
     access_log = {"on": True, "off": False}.get(given.access_log)
@@ -89,10 +100,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         faults.append(f"--access-log: on or off, not {given.access_log!r}.")
     if body > held:
         faults.append(f"--max-held-bytes: {held:.0f} is less than one body may have (--max-body-bytes {body:.0f}).")
-    if faults or listen is None or internal is None:
+    if faults or routes is None or listen is None or internal is None:
         raise BadSettings(faults)
     return Settings(
-        Path(given.routes),
+        routes,
         master_key,
         listen,
         internal,
@@ -113,27 +124,98 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
 
     def add(flag: str, default: str, told: str, metavar: str) -> None:
-        name = ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+        name = _variable(flag)
         shown = f" (default {default})" if default else ""
         parser.add_argument(flag, default=environment.get(name, default), help=told + shown, metavar=metavar)
 
     add("--routes", "", "the route document: models, names, endpoints; read again when it changes", "FILE")
+    add(
+        "--namespaces",
+        "",
+        "with --kubernetes: where to look for models, separated by commas (default: everywhere)",
+        "LIST",
+    )
+    add(
+        "--kubeconfig",
+        "",
+        "with --kubernetes: how to reach the cluster (default: in a pod its service account, else ~/.kube/config)",
+        "FILE",
+    )
     add("--master-key-file", "", "the installation's master key, 32 bytes as hex text", "FILE")
     add("--keys-file", "", "who may ask for what: a list of API keys as hashes; read again when it changes", "FILE")
     add("--listen", "127.0.0.1:8000", "where clients connect", "HOST:PORT")
     add("--internal", "127.0.0.1:9090", "where /livez, /readyz, /metrics and /load answer", "HOST:PORT")
     add("--drain-seconds", "600", "how long waiting requests are still served after SIGTERM", "SECONDS")
-    add("--settle-seconds", "0", "how long new connections are still accepted after SIGTERM", "SECONDS")
+    add(
+        "--settle-seconds",
+        "",
+        "how long new connections are still accepted after SIGTERM (default 5 with --kubernetes, where"
+        " balancers need a moment to notice, else 0)",
+        "SECONDS",
+    )
     add("--max-body-bytes", str(32 * _MIB), "the largest request body", "BYTES")
     add("--max-held-bytes", str(512 * _MIB), "all request bodies that are held at one time", "BYTES")
     add("--access-log", "on", "one line per request on standard output", "on|off")
-    parser.add_argument(
-        "--allow-anonymous",
-        action="store_true",
-        default=environment.get(ENVIRONMENT_PREFIX + "ALLOW_ANONYMOUS", "") in ("1", "true"),
-        help="listen on an address that other machines reach, though nobody is asked for a key",
-    )
+
+    def switch(flag: str, told: str) -> None:
+        name = _variable(flag)
+        parser.add_argument(flag, action="store_true", default=environment.get(name, "") in ("1", "true"), help=told)
+
+    switch("--kubernetes", "take the models from the ModelDeployments and EndpointSlices of a cluster, not from a file")
+    switch("--allow-anonymous", "listen on an address that other machines reach, though nobody is asked for a key")
     return parser
+
+
+def _variable(flag: str) -> str:
+    return ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def _routes(given: argparse.Namespace, environment: Mapping[str, str], faults: list[str]) -> Path | Cluster | None:
+    if given.kubernetes:
+        if given.routes:
+            faults.append("--routes: with --kubernetes the models come from the cluster; give one of the two.")
+        return _cluster(given.namespaces, given.kubeconfig, environment, faults)
+    faults += [
+        f"{flag}: means something only with --kubernetes."
+        for flag, text in (("--namespaces", given.namespaces), ("--kubeconfig", given.kubeconfig))
+        if text
+    ]
+    if given.routes:
+        return Path(given.routes)
+    faults.append("--routes: name the file with the route document, or take the models from a cluster (--kubernetes).")
+    return None
+
+
+def _cluster(namespaces: str, kubeconfig: str, environment: Mapping[str, str], faults: list[str]) -> Cluster:
+    names = tuple(dict.fromkeys(name.strip() for name in namespaces.split(",") if name.strip()))
+    faults += [
+        f"--namespaces: {name!r} is not the name of a namespace; several are separated by commas."
+        for name in names
+        if not re.fullmatch(_NAMESPACE, name)
+    ]
+    if kubeconfig:
+        _check_readable(Path(kubeconfig), faults)
+        return Cluster(names, Path(kubeconfig))
+    if environment.get("KUBERNETES_SERVICE_HOST"):
+        return Cluster(names)
+    usual = Path(environment.get("HOME", "/")) / ".kube" / "config"
+    if not usual.exists():
+        faults.append(
+            "--kubernetes: no cluster is known here; run in a pod with a service account, or name a kubeconfig with"
+            " --kubeconfig."
+        )
+    return Cluster(names, usual)
+
+
+def _settle_default(routes: Path | Cluster | None) -> str:
+    return "5" if isinstance(routes, Cluster) else "0"
+
+
+def _check_readable(path: Path, faults: list[str]) -> None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        faults.append(f"--kubeconfig: {path} cannot be read ({error.strerror}).")
 
 
 def _check_keys(path: Path, faults: list[str]) -> None:

@@ -4,15 +4,16 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import Protocol
 
 from shoal_api import load as treaty
 from shoal_api.load import LoadMessage, ModelLoad
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
+from shoal_serving.gateway.cluster_wire import WatchState
 from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
-from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.load_telling import Alarm
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
@@ -51,6 +52,16 @@ class Line:
             self.counted, self.busy_at = dispatcher.asked, now
 
 
+class UnderWay(Protocol):
+    """What has begun and is not over: a request, or a realtime session."""
+
+    def check(self, now: float) -> None:
+        """Deadlines and heartbeats."""
+
+    def shed(self) -> None:
+        """The drain is over."""
+
+
 class Switchboard:
     """Everything the gateway's connections share. Time and randomness come from outside."""
 
@@ -72,7 +83,7 @@ class Switchboard:
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
         self.clock = clock
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[UnderWay] = set()
         self.nameless = ModelMetrics()
         self.boot = f"{random.getrandbits(64):016x}"
         self.alarm = Alarm()
@@ -95,7 +106,9 @@ class Switchboard:
         for uid in [uid for uid in self._lines if uid not in table.by_uid]:
             self._lines.pop(uid).dispatcher.close()
         for uid, line in list(self._lines.items()):
-            line.dispatcher.update(table.by_uid[uid])
+            route = table.by_uid[uid]
+            if line.route is not route:
+                line.dispatcher.update(route)
         for route in table.by_uid.values():
             self.line_of(route)
         log.info(
@@ -148,7 +161,15 @@ class Switchboard:
     # -- refusals that depend on what is known here
 
     def not_found(self, model: str, caller: Caller) -> Refusal:
-        """The name leads nowhere."""
+        """The name leads nowhere, as far as is known; before anything is known, that says nothing about the model."""
+        if self.table is route_table.EMPTY:
+            return Refusal(
+                503,
+                "This gateway does not know the models yet; send the request again.",
+                "gateway_starting",
+                retry_after_seconds=self._about(1),
+                should_retry=True,
+            )
         return openai_shapes.not_found(model, caller.names(self.table))
 
     def queue_full(self, route: ModelRoute) -> Refusal:
@@ -293,7 +314,7 @@ class Switchboard:
             for endpoint in line.dispatcher.endpoints:
                 endpoint.elsewhere = by_replica.get(endpoint.facts.replica, 0)
 
-    def reading(self, open_connections: int) -> Reading:
+    def reading(self, open_connections: int, watches: Mapping[str, WatchState]) -> Reading:
         """What the metrics show."""
         now = self.clock()
         gauges = {}
@@ -306,7 +327,7 @@ class Switchboard:
             idle = sum(len(endpoint.idle) for endpoint in dispatcher.endpoints)
             gauges[line.route.id] = ModelGauges(len(dispatcher.room), dispatcher.in_flight, states, idle)
         models = {"": self.nameless, **self._metrics}
-        return Reading(models, gauges, self.budget.held, open_connections)
+        return Reading(models, gauges, self.budget.held, open_connections, watches)
 
 
 def boot_random() -> Random:

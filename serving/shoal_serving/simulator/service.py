@@ -9,7 +9,18 @@ from random import getrandbits
 from typing import Any
 
 from shoal_api import proof
-from shoal_serving.simulator import chat, checking, completions, messages, metrics, other_apis, planning, responses
+from shoal_serving.replica import resuming
+from shoal_serving.simulator import (
+    chat,
+    checking,
+    completions,
+    messages,
+    metrics,
+    other_apis,
+    planning,
+    realtime,
+    responses,
+)
 from shoal_serving.simulator.connection import Connection, Headers
 from shoal_serving.simulator.engine import Engine, Run
 from shoal_serving.simulator.exchange import AT_ONCE, Exchange
@@ -20,6 +31,7 @@ from shoal_serving.simulator.journal import Journal
 from shoal_serving.simulator.knobs import Knobs
 from shoal_serving.simulator.model import VERSION, Model
 from shoal_serving.simulator.planning import Plan
+from shoal_serving.simulator.tokenizing import from_ids
 from shoal_serving.simulator.vllm_errors import Refused, Surface, by_status, compact, not_allowed, not_found, wrong_type
 
 Planner = Callable[[checking.Body, Model], Plan]
@@ -32,7 +44,10 @@ _WRITES: dict[bytes, Planner] = {
     b"/v1/messages": messages.plan,
 }
 _EMBEDS: dict[bytes, Planner] = {b"/v1/embeddings": other_apis.embeddings}
+_COMPLETES = resuming.PATH.encode()
+_CONTINUE = proof.CONTINUE_HEADER.encode()
 _TRANSCRIBES = b"/v1/audio/transcriptions"
+_REALTIME = b"/v1/realtime"
 _ANSWERS: dict[bytes, Answer] = {
     b"/tokenize": other_apis.tokenize,
     b"/detokenize": other_apis.detokenize,
@@ -90,17 +105,36 @@ class Service:
             else:
                 self._reply(connection, refusal)
             return
+        if path == _REALTIME and method == b"GET" and headers.get(b"upgrade", b"").lower() == b"websocket":
+            self._open_session(connection, headers)
+            return
         fault = self._fault(path, headers, is_work=False)
         if fault is not None and self._goes_wrong_at_once(connection, fault, "openai"):
             return
         self._reply(connection, self._look(connection, method, path, query, headers, body))
+
+    def _open_session(self, connection: Connection, headers: Headers) -> None:
+        refusal = self.gatekeeper.refusal(connection, headers)
+        if refusal is not None:
+            self._reply(connection, refusal)
+            return
+        fault = self._fault(_REALTIME, headers, is_work=True)
+        if fault is not None and self._goes_wrong_at_once(connection, fault, "openai"):
+            return
+        entry = self.journal.open(time.time(), _REALTIME, headers.get(b"x-request-id", b"-"))
+        entry.fault = fault.kind if fault is not None else ""
+        self.gatekeeper.entered()
+        session: realtime.Session = connection.become(
+            lambda transport: realtime.Session(transport, self.model, entry, self.gatekeeper.left, fault)
+        )
+        session.begin(headers.get(b"sec-websocket-key", b""))
 
     def _work(self, connection: Connection, path: bytes, headers: Headers, body: bytes) -> None:
         now = time.time()
         fault = None
         if self.faults.on_requests or (self.model.knobs.header_faults and b"x-simulate" in headers):
             fault = self._fault(path, headers, is_work=True)
-        elif self._answered_at_once(connection, path, headers, body, now):
+        elif _CONTINUE not in headers and self._answered_at_once(connection, path, headers, body, now):
             return
         surface: Surface = "anthropic" if path == b"/v1/messages" else "openai"
         given_id = headers.get(b"x-request-id") or b"%016x" % getrandbits(64)
@@ -161,6 +195,8 @@ class Service:
         if path == _TRANSCRIBES:
             return other_apis.transcription(body, self.model)
         _check_type(headers)
+        if _CONTINUE in headers and path == _COMPLETES:
+            return self._rest(int(headers[_CONTINUE]), body)
         plan = self._plans.get((path, body))
         if plan is None:
             plan = self._planners[path](checking.parse(body), self.model)
@@ -168,6 +204,14 @@ class Service:
                 if len(self._plans) >= _MOST_PLANS:
                     self._plans.clear()
                 self._plans[path, body] = plan
+        return plan
+
+    def _rest(self, answer: int, body: bytes) -> Plan:
+        """What the real replica does before its engine sees a continuation."""
+        words = self.model.words
+        prepared = resuming.prepare(body, answer, lambda ids: words.decode(from_ids(ids)))
+        plan = completions.plan(checking.parse(prepared.body), self.model)
+        plan.dropped = prepared.dropped
         return plan
 
     def _begin(
