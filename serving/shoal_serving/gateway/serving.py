@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from uvicorn.config import Config
@@ -60,7 +60,7 @@ async def serve(
         key_file = WatchedFile(settings.keys_file, keys.read, switchboard.admit, KEYS_SECONDS, "KeptLastKeys")
         key_file.look()
         watched.append(key_file)
-    clients = ServerState()
+    clients = relay.Clients()
     exposition = Exposition(lambda: switchboard.reading(len(clients.connections)))
 
     def is_ready() -> bool:
@@ -69,7 +69,12 @@ async def serve(
     client_config = _config(app.for_clients(lambda: switchboard.table, lambda: switchboard.keyring))
     internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load))
     internal_state = ServerState()
-    front = await _listen("--listen", settings.listen, lambda: relay.Relay(switchboard, client_config, clients))
+
+    def meet() -> asyncio.Protocol:
+        # It has the methods of a Protocol and not its class: compiled, a class of Python's as base would slow it down.
+        return cast("asyncio.Protocol", relay.Relay(switchboard, client_config, clients))
+
+    front = await _listen("--listen", settings.listen, meet)
     try:
         back = await _listen(
             "--internal", settings.internal, lambda: HttpToolsProtocol(internal_config, internal_state, {}, loop)
@@ -99,7 +104,7 @@ async def serve(
 
 
 async def _drain(
-    settings: Settings, switchboard: Switchboard, clients: ServerState, front: asyncio.Server, end: asyncio.Event
+    settings: Settings, switchboard: Switchboard, clients: relay.Clients, front: asyncio.Server, end: asyncio.Event
 ) -> None:
     """Not ready at once; new connections for the settle time; who waits is served or, at the end, sent away."""
     loop = asyncio.get_running_loop()
@@ -126,7 +131,7 @@ async def _drain(
         await asyncio.sleep(0.02)
 
 
-async def _sweep(switchboard: Switchboard, clients: ServerState) -> None:
+async def _sweep(switchboard: Switchboard, clients: relay.Clients) -> None:
     turn = 0
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
