@@ -60,6 +60,7 @@ class Relay:
     __slots__ = (
         "_clients",
         "_config",
+        "_corked",
         "_exchange",
         "_handover",
         "_head_size",
@@ -100,6 +101,8 @@ class Relay:
         self._is_chunked = False
         self._is_10 = False
         self._head_size = 0
+        self._corked = b""
+        """Written and not sent yet."""
         self._queue: deque[Incoming] = deque()
 
     # -- the connection
@@ -348,8 +351,8 @@ class Relay:
             self.transport.writelines([head, body])
         self._next()
 
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
-        """The head of an answer, and its first bytes."""
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
+        """The head of an answer, and its first bytes. `follows`: they wait for what comes in the same breath."""
         self._is_chunked = length is None and not self._is_10
         if self._is_chunked:
             lines += b"transfer-encoding: chunked\r\n"
@@ -361,11 +364,11 @@ class Relay:
         if not self._keep_alive or self.switchboard.is_draining:
             self._keep_alive = False
             lines += b"connection: close\r\n"
-        self.transport.write(b"%b%b\r\n%b" % (_STATUS_LINES[status], lines, data))
+        self._write(b"%b%b\r\n%b" % (_STATUS_LINES[status], lines, data), follows)
 
-    def more(self, data: bytes) -> None:
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes."""
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data, follows)
 
     def end(self, data: bytes = b"", *, close: bool = False) -> None:
         """The last bytes."""
@@ -373,10 +376,20 @@ class Relay:
             self._keep_alive = False
         if self._is_chunked:
             framed = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            self.transport.write(framed + b"0\r\n\r\n")
-        elif data:
-            self.transport.write(data)
+            self._write(framed + b"0\r\n\r\n", False)
+        elif data or self._corked:
+            self._write(data, False)
         self._next()
+
+    def _write(self, data: bytes, follows: bool) -> None:
+        """Each write is a system call: what comes in one breath goes out in one."""
+        if self._corked:
+            data = self._corked + data
+        if follows:
+            self._corked = data
+        else:
+            self._corked = b""
+            self.transport.write(data)
 
     def cut(self) -> None:
         """Close the connection in the middle of an answer."""
