@@ -5,7 +5,7 @@ import http
 import socket
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
@@ -20,6 +20,8 @@ from shoal_serving.gateway.keys import CHALLENGE, identify
 from shoal_serving.gateway.surfaces import Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
+BUILD: Final = "interpreted" if __file__.endswith(".py") else "compiled"
+"""How this module runs; a wheel that was built without a C compiler is slower, and nothing else tells."""
 HEAD_LIMIT = 64 * 1024
 OTHER_BODY_LIMIT = 1024 * 1024
 LINGER_SECONDS = 2.0

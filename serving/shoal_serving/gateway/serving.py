@@ -82,7 +82,7 @@ async def serve(
     except PortTaken:
         front.close()
         raise
-    log.info("reason=Listening listen=%s internal=%s", settings.listen, settings.internal)
+    log.info("reason=Listening listen=%s internal=%s relay=%s", settings.listen, settings.internal, relay.BUILD)
     tasks = [asyncio.create_task(work) for work in (*(file.run() for file in watched), _sweep(switchboard, clients))]
     try:
         await stop.wait()
