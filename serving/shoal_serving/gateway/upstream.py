@@ -81,9 +81,10 @@ class LiveEndpoint(EndpointState):
     async def _open(self, seconds: float, then: "Callable[[Connection | Unreachable], None]") -> None:
         made: list[Connection] = []
 
-        def make() -> Connection:
+        def make() -> asyncio.Protocol:
+            # It has the methods of a Protocol and not its class, which would slow it down where it is compiled.
             made.append(Connection(self))
-            return made[0]
+            return cast("asyncio.Protocol", made[0])
 
         result: Connection | Unreachable
         try:
@@ -102,8 +103,8 @@ class LiveEndpoint(EndpointState):
         then(result)
 
 
-class Connection(asyncio.Protocol):
-    """One connection to one replica; carries one request at a time.
+class Connection:
+    """One connection to one replica, an asyncio protocol; carries one request at a time.
 
     `receiver` is called after every read that belongs to the request, and when the connection is lost. It finds the
     head in `status` and `headers` once `has_head`, new bytes of the body by `take()`, the end in `complete` or `lost`.
@@ -265,6 +266,15 @@ class Connection(asyncio.Protocol):
             receiver(self)
         elif self in self.endpoint.idle:
             self.endpoint.idle.remove(self)
+
+    def eof_received(self) -> None:
+        """A replica that sends no more is asked no more."""
+
+    def pause_writing(self) -> None:
+        """The body of a request is bounded: it waits in the buffer."""
+
+    def resume_writing(self) -> None:
+        """See above."""
 
     def data_received(self, data: bytes) -> None:
         parser, receiver = self._parser, self.receiver
