@@ -1,5 +1,7 @@
 """What the operator counts, as Prometheus reads it."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
@@ -69,8 +71,9 @@ class OperatorMetrics:
     def called(self, kind: str) -> None:
         self._calls.labels(kind).inc()
 
-    def queued(self, models: int) -> None:
-        self._queue.set(models)
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Ask for the queue's length whenever somebody asks for the metrics."""
+        self._queue.set_function(length)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -82,9 +82,9 @@ class Reign:
         self._settings = settings
         self._door = door
         self._leading = leading
-        self._metrics = metrics
         self._queue = WorkQueue()
-        self._store = Store(self._changed)
+        metrics.watch_queue(lambda: len(self._queue))
+        self._store = Store(self._queue.add)
         world = ClusterWorld(door, self._store, settings.installation, settings.master_key, _now)
         self._operating = Operating(
             door,
@@ -137,10 +137,6 @@ class Reign:
             for task in tasks:
                 task.cancel()
             await watching.stop()
-
-    def _changed(self, uid: str) -> None:
-        self._queue.add(uid)
-        self._metrics.queued(len(self._queue))
 
     def _seen(self, kind: Kind, manifest: Manifest, what: str | None) -> None:
         if what == "DELETED":
