@@ -6,7 +6,7 @@ RUN := $(UV) run --no-sync
 MODELS := /tmp/shoal-models
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo test check crds locks wheel-test models e2e nightly clean
+.PHONY: help sync demo test check crds locks wheel-test models e2e nightly mutations clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,8 +29,8 @@ check: sync ## format, lint, types, imports
 crds: sync ## render the CRD and its reference pages from the types
 	$(RUN) python -m shoal_api.crd > crds/modeldeployments.yaml && $(RUN) python -m shoal_api.reference docs/reference
 
-locks: sync ## compile the locks again: ours and the engine's
-	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile
+locks: sync ## compile the locks again: ours, the engine's and that of the stories' clients
+	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile && UV=$(abspath $(UV)) e2e/conformance/compile
 
 wheel-test: sync ## the tests once more, against the built wheel
 	$(RUN) python tests/against_wheel.py
@@ -41,8 +41,11 @@ models: sync ## install the CPU engine and make the quickstart's two models
 e2e: models ## the stories with the real engine (about 15 minutes)
 	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e --durations=0
 
-nightly: models ## the same and the rows that show more of it (about half an hour)
+nightly: models mutations ## the same and what shows more of it (about 40 minutes)
 	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e -m 'not cluster' --durations=0
+
+mutations: sync ## take the request contract's features out, one by one: a test must notice each (about 10 minutes)
+	$(RUN) python tests/mutations/run.py
 
 clean: ## remove what the targets above made in this folder
 	rm -rf .venv $(TOOLS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
