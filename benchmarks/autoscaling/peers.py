@@ -1,4 +1,4 @@
-"""The policies of other projects, each written from its published rule; benchmarks/autoscaling/README.md names the sources.
+"""The policies of other projects, each written from its published rule (sources: README.md beside this).
 
 All of them see the same load, waiting and in-flight of the whole model, at the same moments, and are held to the same
 least and most replicas. `target` is what one replica should carry.

@@ -1,13 +1,13 @@
 """What a policy sees and answers, and the one under test: Shoal's own, by the real `decide`."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from shoal_api.modeldeployment import Model, Scaling, Spec
 from shoal_operator import scaling
-from shoal_operator.load import Load, Sample
+from shoal_operator.load import HISTORY_SECONDS, Load, Sample
 from shoal_operator.scaling import FRESH, TUNING, Memory, Tuning
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +24,8 @@ class View:
     ready: int
     idle_seconds: float
     """Since the last request came or ended."""
+    arrived: int = 0
+    """Requests so far."""
 
     @property
     def load(self) -> int:
@@ -64,9 +66,10 @@ class Shoal:
     def wanted(self, now: float, view: View) -> int:
         at = T0 + timedelta(seconds=now)
         samples = self._samples
-        if not samples or (samples[-1].waiting, samples[-1].in_flight) != (view.waiting, view.in_flight):
-            samples.append(Sample(at, view.waiting, view.in_flight))
-            begin = at - timedelta(seconds=self.tuning.stable_seconds)
+        sample = Sample(at, view.waiting, view.in_flight, view.arrived)
+        if not samples or replace(samples[-1], at=at) != sample:
+            samples.append(sample)
+            begin = at - timedelta(seconds=HISTORY_SECONDS)
             while len(samples) > 1 and samples[1].at <= begin:
                 samples.popleft()
         load = Load(samples, at - timedelta(seconds=view.idle_seconds))

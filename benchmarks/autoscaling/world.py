@@ -6,6 +6,7 @@ is told to go, as in the product.
 """
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -141,6 +142,7 @@ class World:
         self._history = [(0.0, self._wanted)]
         self._busy_at = 0.0
         self._waits: list[float] = []
+        self._arrived = 0
         self._lost = 0
         self._spent = 0.0
 
@@ -167,6 +169,7 @@ class World:
 
     def _on_come(self, request: Request) -> None:
         self._busy_at = self.now
+        self._arrived += 1
         ticket = _Ticket(next(self._numbers), request, self)
         found = self._dispatcher.ask(ticket)
         if isinstance(found, EndpointState):
@@ -191,13 +194,12 @@ class World:
         replica.move(self.now)
         heapq.heappop(replica.finishes)
         self._busy_at = self.now
-        assert replica.state is not None
-        self._dispatcher.release(replica.state)
+        if replica.state is not None:
+            self._dispatcher.release(replica.state)
         self._plan_end(replica)
         self._end_if_done(replica)
 
-    def _on_call(self, then: object) -> None:
-        assert callable(then)
+    def _on_call(self, then: Callable[[], None]) -> None:
         then()
 
     def _on_ready(self, replica: _Replica) -> None:
@@ -216,7 +218,9 @@ class World:
     def _decide(self) -> None:
         dispatcher = self._dispatcher
         ready = sum(replica.is_ready and not replica.is_going for replica in self._replicas.values())
-        view = View(len(dispatcher.room), dispatcher.in_flight, self._wanted, ready, self.now - self._busy_at)
+        view = View(
+            len(dispatcher.room), dispatcher.in_flight, self._wanted, ready, self.now - self._busy_at, self._arrived
+        )
         wanted = self._policy.wanted(self.now, view)
         if wanted == self._wanted:
             return

@@ -14,7 +14,7 @@ LOAD_PATH = "/load"
 LOAD_STREAM_PATH = "/load/stream"
 
 VERSION = 2
-"""Version 1 was the snapshot alone: without sequence number, up-time and idle time."""
+"""Version 1 was the snapshot alone: without sequence number, up-time, arrivals and idle time."""
 
 TELL_SECONDS = 1.0
 """So often a gateway says something, even where nothing changed: silence has a meaning."""
@@ -30,6 +30,9 @@ class ModelLoad(_Message):
     waiting: int = Field(default=0, ge=0)
     in_flight: int = Field(default=0, ge=0)
     in_flight_by_replica: dict[str, int] = Field(default_factory=dict)
+    arrived: int = Field(
+        default=0, ge=0, description="requests since the gateway began; 0 where it does not count them"
+    )
     idle_seconds: float = Field(default=0, ge=0, description="since the last request of it was seen, to the second")
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 HISTORY_SECONDS = 60.0
 """As far back as any decision looks."""
+_LEAST_KNOWN_SECONDS = 1.0
+_ENOUGH_ENDED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,8 @@ class Sample:
     at: datetime
     waiting: int
     in_flight: int
+    arrived: int = 0
+    """Requests so far; only differences mean something."""
 
     @property
     def load(self) -> int:
@@ -68,6 +73,46 @@ def least(samples: Sequence[Sample], seconds: float, now: datetime) -> int:
         if sample.at <= begin:
             break
     return smallest
+
+
+def least_of_each(samples: Sequence[Sample], seconds: float, now: datetime) -> tuple[int, int]:
+    """The smallest number of waiting and the smallest of running requests in the last seconds."""
+    begin = now - timedelta(seconds=seconds)
+    waiting, in_flight = samples[-1].waiting, samples[-1].in_flight
+    for sample in reversed(samples):
+        waiting, in_flight = min(waiting, sample.waiting), min(in_flight, sample.in_flight)
+        if sample.at <= begin:
+            break
+    return waiting, in_flight
+
+
+def rate(samples: Sequence[Sample], seconds: float, now: datetime) -> float:
+    """Arrivals a second over the last seconds, or over the part of them that is known."""
+    first = _in_force(samples, now - timedelta(seconds=seconds))
+    known = min(seconds, (now - first.at).total_seconds())
+    return (samples[-1].arrived - first.arrived) / max(known, _LEAST_KNOWN_SECONDS)
+
+
+def service_seconds(samples: Sequence[Sample], now: datetime) -> float | None:
+    """How long a request runs, by Little's law over the history; None where too few ended to tell."""
+    first = samples[0]
+    known = (now - first.at).total_seconds()
+    ended = samples[-1].arrived - first.arrived - samples[-1].load + first.load
+    if ended < _ENOUGH_ENDED or known <= 0:
+        return None
+    running = sum(
+        sample.in_flight * (after - sample.at).total_seconds()
+        for sample, after in zip(samples, [*(s.at for s in islice(samples, 1, None)), now], strict=True)
+    )
+    return running / ended
+
+
+def _in_force(samples: Sequence[Sample], at: datetime) -> Sample:
+    """The sample that held at this moment, or the first."""
+    for sample in reversed(samples):
+        if sample.at <= at:
+            return sample
+    return samples[0]
 
 
 def covers(samples: Sequence[Sample], seconds: float, now: datetime) -> bool:

@@ -82,8 +82,8 @@ class Loads:
                     reader, writer = await asyncio.open_connection(gateway.host, gateway.port, limit=_LONGEST_LINE)
                 try:
                     async for message in self._messages(reader, writer):
-                        failures, said = 0, ""
                         changed = self._merger.hear(gateway.name, message, self._clock())
+                        failures, said = 0, ""
                         if changed:
                             self._on_change(changed)
                         self._tell_sums(writer, gateway.name)

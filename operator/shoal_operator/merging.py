@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shoal_api.load import LoadMessage, ModelLoad
@@ -47,6 +47,7 @@ class _Model:
     """The history of one model."""
 
     samples: deque[Sample] = field(default_factory=deque)
+    arrived: int = 0
     busy_at: datetime | None = None
     in_flight_by_replica: dict[str, int] = field(default_factory=dict)
 
@@ -91,6 +92,7 @@ class Merger:
     def hear(self, name: str, message: LoadMessage, now: datetime) -> frozenset[str]:
         """Take a message in; the models whose load it changes. Raises OutOfOrder where one before it was lost."""
         told = self._told.setdefault(name, _Told(now))
+        before = told.models if told.boot == message.boot else {}
         if message.is_whole:
             changed = set(told.models) | set(message.models)
             if told.boot != message.boot:
@@ -100,12 +102,14 @@ class Merger:
             raise OutOfOrder(f"message {message.sequence} of boot {message.boot} after {told.sequence} of {told.boot}")
         else:
             changed = set(message.models)
-            told.models |= message.models
+            told.models = told.models | message.models
         told.heard, told.sequence = now, message.sequence
         if self._heard_since is None:
             self._heard_since = now
         for model, load in message.models.items():
             self._note_use(model, load, now)
+            arrived = load.arrived - before[model].arrived if model in before else 0
+            self._models[model].arrived += max(0, arrived)
         return self._sample(changed, now)
 
     def load(self, model: str, now: datetime) -> Load:
@@ -162,10 +166,11 @@ class Merger:
             if known is None:
                 continue
             loads = [told.models.get(model, _NO_LOAD) for told in self._told.values()]
-            sample = Sample(now, sum(load.waiting for load in loads), sum(load.in_flight for load in loads))
+            waiting, in_flight = sum(load.waiting for load in loads), sum(load.in_flight for load in loads)
+            sample = Sample(now, waiting, in_flight, known.arrived)
             known.in_flight_by_replica = _sum_by_replica(load.in_flight_by_replica for load in loads)
             last = known.samples[-1] if known.samples else None
-            if last is None or (last.waiting, last.in_flight) != (sample.waiting, sample.in_flight):
+            if last is None or replace(last, at=now) != sample:
                 known.samples.append(sample)
                 changed.append(model)
             _drop_old(known.samples, now)

@@ -20,6 +20,10 @@ class Tuning:
     """Times the target: over it the load is a surge, and nothing goes until it is over for a stable window."""
     rise_seconds: float = 2.0
     """A load that was over the target for less buys no replica."""
+    flow_seconds: float = 10.0
+    """So far back arrivals are counted to see what the running requests will become."""
+    clear_seconds: float = 30.0
+    """In so much time new replicas should work off what waits: requests that wait do not all need a place at once."""
 
 
 Need = tuple[datetime, int]
@@ -34,6 +38,8 @@ class Memory:
     needs: tuple[Need, ...] = ()
     """How many were needed, from each of these moments on; as far back as the delay before going down."""
     surge_until: datetime | None = None
+    service_seconds: float | None = None
+    """How long a request ran when that could last be told."""
     load_told: datetime | None = None
     """When the load in the status was last another one."""
 
@@ -80,6 +86,8 @@ def _follow(
         return Decision(within, Reason.BOUNDS_CHANGED, because, memory, bool(load.samples) and not load.silent)
     if not load.samples:
         return Decision(current, Reason.NO_LOAD_DATA, "no gateway has told its load yet", memory)
+    seconds = loads.service_seconds(load.samples, now) or memory.service_seconds
+    memory = replace(memory, service_seconds=seconds)
     memory = replace(memory, surge_until=_surge_until(current, load, memory, scaling.target_load, now, tuning))
     decision = _rise(scaling, current, ready, load, memory, now, tuning)
     if decision is None:
@@ -95,8 +103,8 @@ def _rise(
     is_cold = ready == 0
     if not is_cold and not loads.covers(load.samples, tuning.rise_seconds, now):
         return None
-    counted = load.newest.load if is_cold else loads.least(load.samples, tuning.rise_seconds, now)
-    needed = _needed(counted, target)
+    counted = loads.least(load.samples, 0.0 if is_cold else tuning.rise_seconds, now)
+    needed = _needed(_work(load, 0.0 if is_cold else tuning.rise_seconds, memory, now, tuning), target)
     wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
@@ -120,8 +128,8 @@ def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datet
         if current == floor:
             return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
     target = scaling.target_load
-    lately = _needed(loads.least(load.samples, tuning.rise_seconds, now), target)
-    stable = _needed(loads.mean(load.samples, tuning.stable_seconds, now), target)
+    lately = _needed(_work(load, tuning.rise_seconds, memory, now, tuning), target)
+    stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)
     in_surge = memory.surge_until is not None and now < memory.surge_until
     if in_surge or not loads.covers(load.samples, tuning.stable_seconds, now):
@@ -205,6 +213,26 @@ def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
     if memory.busy_at is None:
         known += [load.known_since or now]
     return max(known)
+
+
+def _work(load: Load, seconds: float, memory: Memory, now: datetime, tuning: Tuning) -> float:
+    """The load that must be carried: what runs, or will run as requests come now, and a share of what waits.
+
+    Never more than the smallest load of the last seconds; as much where nobody knows how long a request runs.
+    """
+    counted = loads.least(load.samples, seconds, now)
+    if memory.service_seconds is None:
+        return counted
+    waiting, running = loads.least_of_each(load.samples, seconds, now)
+    flow = loads.rate(load.samples, tuning.flow_seconds, now) * memory.service_seconds
+    return min(counted, max(running, flow) + waiting * memory.service_seconds / tuning.clear_seconds)
+
+
+def _flow(load: Load, seconds: float, memory: Memory, now: datetime) -> float:
+    """What runs on the average when nobody has to wait; where that cannot be told, the average load."""
+    if memory.service_seconds is None:
+        return loads.mean(load.samples, seconds, now)
+    return loads.rate(load.samples, seconds, now) * memory.service_seconds
 
 
 def _surge_until(

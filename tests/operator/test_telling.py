@@ -31,10 +31,9 @@ MD = a_model(replicas=1, metadata={"creationTimestamp": T0.isoformat(), "uid": "
 def outcome(*replicas: Replica, revisions: tuple[Revision, ...] = (Revision("new"),), wanted: int = 1) -> Outcome:
     md = a_model(replicas=wanted)
     observed = Observed(replicas, revisions)
-    told = status.derive(
-        md, desired(wanted), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), observed, Grant(("qwen",), ()), T0
-    )
-    return Outcome(desired(wanted), observed, Plan(), told)
+    decision = scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0)
+    told = status.derive(md, desired(wanted), decision, observed, Grant(("qwen",), ()), T0)
+    return Outcome(desired(wanted), observed, Plan(), told, decision, FRESH)
 
 
 def test_each_stage_is_told_once_with_the_time_since_the_start() -> None:

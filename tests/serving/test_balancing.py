@@ -14,11 +14,12 @@ from shoal_serving.gateway.endpoint_health import Health
 class Candidate:
     uid: str
     in_flight: int = 0
+    elsewhere: int = 0
     health: Health = field(default_factory=Health)
 
 
 def picked(loads: list[int], tried: set[str] = frozenset(), limit: int = 10, now: float = 0.0, **health: Health) -> str:  # type: ignore[assignment]
-    candidates = [Candidate(str(n), load, health.get(f"h{n}", Health())) for n, load in enumerate(loads)]
+    candidates = [Candidate(str(n), load, health=health.get(f"h{n}", Health())) for n, load in enumerate(loads)]
     found = pick(candidates, tried, limit, now, Random(1).random)
     return found.uid if found else "none"
 
@@ -60,3 +61,24 @@ def test_the_load_is_even_to_one_request() -> None:
         assert found is not None
         found.in_flight += 1
     assert {candidate.in_flight for candidate in candidates} == {40, 41}
+
+
+@pytest.mark.parametrize(
+    ("own", "elsewhere", "chosen"),
+    [
+        ([0, 0], [5, 0], "1"),
+        ([2, 0], [0, 3], "0"),
+        ([9, 3], [0, 99], "0"),
+        ([10, 9], [0, 99], "1"),
+        ([9, 9], [99, 98], "1"),
+    ],
+)
+def test_what_other_gateways_have_there_weighs_and_takes_no_room(
+    own: list[int], elsewhere: list[int], chosen: str
+) -> None:
+    there = [Candidate(str(n), mine, others) for n, (mine, others) in enumerate(zip(own, elsewhere, strict=True))]
+
+    found = pick(there, set(), 10, 0.0, Random(1).random)
+
+    assert found is not None
+    assert found.uid == chosen

@@ -121,7 +121,7 @@ class LoadStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send, woken: asyncio.Event) -> None:
-        """Every second, and at once when somebody waits for a model without a replica; of a crowd, ten times a second."""
+        """Every second; when somebody waits for a model without a replica at once, of a crowd ten times a second."""
         changes = Changes(self._teller)
         while True:
             is_urgent = woken.is_set()

@@ -324,6 +324,7 @@ class Switchboard:
                     waiting=len(dispatcher.room),
                     in_flight=dispatcher.in_flight,
                     in_flight_by_replica=dict(dispatcher.in_flight_by_replica()),
+                    arrived=dispatcher.asked,
                     idle_seconds=round(now - line.busy_at, 1),
                 )
         return models
