@@ -149,7 +149,7 @@ class Watch:
         feed: Feed,
         clock: Callable[[], float],
         random: Callable[[], float],
-        pace: Pace = Pace(),  # noqa: B008 — frozen
+        pace: Pace = Pace(),
     ) -> None:
         self.resource = resource
         self.lists = 0
