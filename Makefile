@@ -26,8 +26,8 @@ test: sync ## the tests that need no engine and no cluster
 check: sync ## format, lint, types, imports
 	$(RUN) ruff format --check . && $(RUN) ruff check . && $(RUN) mypy && $(RUN) lint-imports
 
-crds: sync ## render the CRD and its reference pages from the types
-	$(RUN) python -m shoal_api.crd > crds/modeldeployments.yaml && $(RUN) python -m shoal_api.reference docs/reference
+crds: sync ## render the CRD, its copy in the chart, and the reference pages
+	$(RUN) python -m shoal_api.crd > crds/modeldeployments.yaml && $(RUN) python -m shoal_api.reference docs/reference && cp crds/modeldeployments.yaml charts/shoal/files/ && $(RUN) python charts/values_reference.py > docs/reference/values.md
 
 locks: sync ## compile the locks again: ours and the engine's
 	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile

@@ -103,17 +103,21 @@ def _structural(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default_objects(node: dict[str, Any]) -> None:
-    """Give every optional object or list an empty default, so that the defaults inside it apply."""
+    """Give every optional object or list a default, so that the defaults inside it apply.
+
+    An object's default is written out whole: an API server evaluates rules on it before it fills anything in.
+    """
     for name, child in node["properties"].items():
         if name in node.get("required", []) or "default" in child or name in _WITHOUT_DEFAULT:
             continue
         if child.get("type") == "object":
-            child["default"] = {}
+            inside = child.get("properties", {})
+            child["default"] = {key: part["default"] for key, part in inside.items() if "default" in part}
         elif child.get("type") == "array":
             child["default"] = []
 
 
-_WITHOUT_DEFAULT = frozenset({"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale"})
+_WITHOUT_DEFAULT = frozenset({"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale", "scaling"})
 """Optional objects whose absence means something."""
 
 

@@ -1,4 +1,4 @@
-"""Which of the engine's flags and variables a manifest may not set, and why: they would break routing or isolation."""
+"""Which of the engine's flags and variables a manifest may not set: they would break routing, isolation or secrecy."""
 
 import re
 
@@ -42,6 +42,7 @@ _CODE = (
     "worker-extension-cls",
     "allowed-local-media-path",
 )
+_LOGGING = ("enable-log-requests", "enable-log-outputs")
 
 
 def _pattern(names: tuple[str, ...]) -> str:
@@ -56,13 +57,15 @@ OWNED = _pattern(_OWNED) + _SHORT
 """RE2 and Python pattern of the flags that Shoal sets itself."""
 CODE = _pattern(_CODE)
 """RE2 and Python pattern of the flags that load code or a file of more flags."""
+LOGGING = _pattern(_LOGGING)
+"""RE2 and Python pattern of the flags that write prompts and answers into logs."""
 FORBIDDEN_ENV = (
     "^(RAY_.*|SHOAL_.*|VLLM_API_KEY|VLLM_SERVER_DEV_MODE|VLLM_ALLOW_RUNTIME_LORA_UPDATING|VLLM_PLUGINS"
-    "|LD_PRELOAD|PYTHONPATH)$"
+    "|VLLM_DEBUG_LOG_API_SERVER_RESPONSE|LD_PRELOAD|PYTHONPATH)$"
 )
 """RE2 and Python pattern of the variables a manifest may not set."""
 
-_owned, _code, _env = re.compile(OWNED), re.compile(CODE), re.compile(FORBIDDEN_ENV)
+_owned, _code, _logging, _env = (re.compile(pattern) for pattern in (OWNED, CODE, LOGGING, FORBIDDEN_ENV))
 
 
 def is_owned(argument: str) -> bool:
@@ -71,6 +74,10 @@ def is_owned(argument: str) -> bool:
 
 def loads_code(argument: str) -> bool:
     return _code.search(argument) is not None
+
+
+def logs_prompts(argument: str) -> bool:
+    return _logging.search(argument) is not None
 
 
 def is_forbidden_env(name: str) -> bool:

@@ -20,6 +20,11 @@ RANK = PREFIX + "rank"
 REPLICA_CONFIG = PREFIX + "replica-config"
 """Annotation of a replica's pods: the ReplicaConfig as JSON, handed to the program as a file by the downward API."""
 
+PROVEN = PREFIX + "proven"
+"""Annotation of a ControllerRevision: `true` once a replica of it has been ready."""
+FAULT = PREFIX + "fault"
+"""Annotation of a ControllerRevision: the last words for which it is not tried any more."""
+
 HTTP_PORT_NAME = "http"
 """Name of the engine's port in Services, EndpointSlices and containers."""
 HTTP_PORT = 30000

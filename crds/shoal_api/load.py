@@ -1,7 +1,23 @@
-"""The one number that operator and gateway meet in: the load, as a gateway tells it on its internal port."""
+"""The one number that operator and gateway meet in: the load, as each gateway tells it on its internal port.
+
+The operator opens the stream (`POST` LOAD_STREAM_PATH, `authorization: Bearer` proof.load_token). Both bodies are lines
+of JSON that go on as long as the connection: the gateway's a LoadSnapshot and then a LoadChange every second, the
+operator's a ReplicaSums now and then. Whoever reads takes what it knows of a message of its own version and of the
+versions beside it: a version adds fields, and takes one away only when nobody of the version before reads it.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+LOAD_PATH = "/load"
+"""`GET` on a gateway's internal port answers a LoadSnapshot."""
+LOAD_STREAM_PATH = "/load/stream"
+
+VERSION = 2
+"""Version 1 was the snapshot alone: without sequence number, up-time and idle time."""
+
+TELL_SECONDS = 1.0
+"""So often a gateway says something, even where nothing changed: silence has a meaning."""
 
 
 class _Message(BaseModel):
@@ -11,19 +27,32 @@ class _Message(BaseModel):
 class ModelLoad(_Message):
     """The load of one model at one gateway; all counts of requests."""
 
-    waiting: int = 0
-    in_flight: int = 0
+    waiting: int = Field(default=0, ge=0)
+    in_flight: int = Field(default=0, ge=0)
     in_flight_by_replica: dict[str, int] = Field(default_factory=dict)
+    idle_seconds: float = Field(default=0, ge=0, description="since the last request of it was seen, to the second")
 
 
-class LoadSnapshot(_Message):
-    """The load of every model at one gateway, with the gateway's boot id: a restarted gateway counts anew."""
+class LoadMessage(_Message):
+    """What a gateway tells: everything, or what changed since its last message."""
 
-    boot: str
+    version: int = 1
+    boot: str = Field(description="another one after each start of the gateway: it counts anew")
+    sequence: int = Field(default=0, description="counts the messages of one stream, from 0")
+    is_whole: bool = Field(default=True, description="models that are not named have no load")
+    uptime_seconds: float = Field(default=0, ge=0, description="of a model that was never named nobody asked so long")
     models: dict[str, ModelLoad] = Field(
-        default_factory=dict, description="by namespace/name; models without load are left out"
+        default_factory=dict, description="by namespace/name; in a snapshot those without a request so far are left out"
     )
 
 
-LOAD_PATH = "/load"
-"""`GET` on a gateway's internal port answers a LoadSnapshot."""
+class ReplicaSums(_Message):
+    """What the operator sends back: what the other gateways have in flight."""
+
+    version: int = 1
+    elsewhere: dict[str, dict[str, int]] = Field(default_factory=dict, description="by model, by replica")
+
+
+def is_understood(version: int) -> bool:
+    """Whether a message of this version can be read here."""
+    return VERSION - 1 <= version <= VERSION + 1

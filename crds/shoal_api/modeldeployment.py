@@ -42,7 +42,7 @@ Quantity = Annotated[
 ]
 Argument = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=4096),
+    StringConstraints(min_length=1, max_length=2048),
     Kept(
         Rule(
             "",
@@ -56,6 +56,12 @@ Argument = Annotated[
             f"!self.matches('{engine_flags.CODE}')",
             lambda argument: not engine_flags.loads_code(argument),
             "flags that load a configuration file or code of the caller's own are refused",
+        ),
+        Rule(
+            "",
+            f"!self.matches('{engine_flags.LOGGING}')",
+            lambda argument: not engine_flags.logs_prompts(argument),
+            "prompts and answers never go into logs; remove this flag",
         ),
     ),
 ]
@@ -315,7 +321,7 @@ class Routing(Part):
     """How requests find a replica."""
 
     policy: RoutingPolicy = RoutingPolicy.LEAST_LOAD
-    continuation: Continuation = Continuation.OFF
+    continuation: Continuation = Continuation.EXACT
 
 
 class RolloutStrategy(StrEnum):
@@ -361,7 +367,9 @@ class Spec(Part):
     pod_template: KubernetesObject = Field(
         default_factory=dict, description="Merged over the rendered pod: labels, volumes, pull secrets, sidecars."
     )
-    scaling: Scaling = Field(default_factory=Scaling)
+    scaling: Scaling | None = Field(
+        default=None, description="Replicas follow the load. Without it and without replicas: one replica."
+    )
     replicas: int | None = Field(
         default=None, ge=0, le=1000, description="Overrides scaling; `kubectl scale` writes it."
     )
@@ -369,6 +377,11 @@ class Spec(Part):
     timeouts: Timeouts = Field(default_factory=Timeouts)
     routing: Routing = Field(default_factory=Routing)
     rollout: Rollout = Field(default_factory=Rollout)
+
+    @property
+    def pods_of_a_replica(self) -> int:
+        """More than 1: a gang. Without GPUs all ranks run side by side in one pod."""
+        return self.parallelism.ranks // self.resources.gpu if self.resources.gpu else 1
 
 
 class LastScale(Part):

@@ -21,6 +21,10 @@ LIMIT_HEADER = "x-shoal-limit"
 """How many requests the replica may hold at once; over it, it answers 503 with BUSY_HEADER."""
 BUSY_HEADER = "x-shoal-busy"
 """`limit` or `draining`: our replica's own mark on a 503; the request waits again and costs no attempt."""
+CONTINUE_HEADER = "x-shoal-continue"
+"""On a token prompt that continues a cut answer: how many of its last ids are answer, which the replica may drop."""
+DROPPED_HEADER = "x-shoal-dropped"
+"""In the answer to such a request: how many trailing ids the replica dropped, since they end inside a character."""
 
 NONCE_CHARACTERS = 32
 
@@ -28,6 +32,21 @@ NONCE_CHARACTERS = 32
 def model_key(master_key: bytes, model_uid: str) -> bytes:
     """The key shared by the gateways and the replicas of one ModelDeployment."""
     return hmac.digest(master_key, b"shoal model key\n" + model_uid.encode(), sha256)
+
+
+def ray_token(master_key: bytes, model_uid: str) -> bytes:
+    """By which the processes of a replica's own Ray cluster know each other; one per ModelDeployment."""
+    return hmac.digest(master_key, b"shoal ray token\n" + model_uid.encode(), sha256)
+
+
+def load_token(master_key: bytes) -> str:
+    """What the operator shows a gateway's load stream, as a bearer token: only who holds the master key can make it."""
+    return hmac.digest(master_key, b"shoal load token\n", sha256).hex()
+
+
+def is_right_load_token(master_key: bytes, authorization: str) -> bool:
+    """Whether this `authorization` header was made with the installation's master key."""
+    return hmac.compare_digest(authorization.encode(), f"Bearer {load_token(master_key)}".encode())
 
 
 def hello_proof(key: bytes, nonce: str, replica_uid: str) -> str:

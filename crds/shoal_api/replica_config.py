@@ -28,6 +28,10 @@ class ReplicaConfig(_Message):
     tensor: int = 1
     pipeline: int = 1
     gpus: int = Field(default=0, description="GPUs of this pod")
+    nodes: int = Field(default=1, description="pods of this replica; more than 1: a gang, each with as many GPUs")
+    rank: int = Field(default=0, description="which of them this is; rank 0 holds Ray's head and the port")
+    head: str = Field(default="", description="HOST:PORT at which the ranks of a gang find the head of rank 0")
+    address: str = Field(default="", description="where the ranks of a gang reach this pod; empty: POD_IP")
     host: str = "0.0.0.0"  # noqa: S104  (a pod's replica is reached by its pod IP; on one machine this is loopback)
     port: int = 30000
     drain_seconds: float = 600

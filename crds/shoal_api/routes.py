@@ -35,6 +35,9 @@ class ModelRoute(_Fact):
     served_name: str = Field(description="the canonical name: what the engine serves and what stands in responses")
     names: list[str] = Field(description="granted names: what clients may say")
     revision: str = ""
+    reasoning_parser: bool = Field(
+        default=False, description="the engine separates reasoning from the answer; such streams are not continued"
+    )
     queue: Queue = Field(default_factory=Queue)
     timeouts: Timeouts = Field(default_factory=Timeouts)
     routing: Routing = Field(default_factory=Routing)

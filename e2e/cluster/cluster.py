@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from localkube import access, binaries, caching, images, layout, machine, starting, state, stopping
+from localkube import access, binaries, caching, images, layout, machine, our_images, starting, state, stopping
 from localkube.commands import Refused
 from localkube.layout import Layout
 from localkube.processes import is_alive
@@ -34,6 +34,13 @@ def parser() -> argparse.ArgumentParser:
     load = commands.add_parser("load", help="put OCI archives into the nodes")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE.tar")
     load.add_argument("--node", help="into this node only (default: all)")
+
+    image = commands.add_parser("image", help="build this project's own images (cached) and tell where they lie")
+    image.add_argument(
+        "names", nargs="+", choices=sorted(our_images.ALL), metavar="NAME", help=", ".join(our_images.ALL)
+    )
+    image.add_argument("--load", action="store_true", help="put them into the nodes, too")
+    image.add_argument("--node", help="with --load: into this node only (default: all)")
 
     commands.add_parser("status", help="what runs")
     kubectl = commands.add_parser("kubectl", help="kubectl for this cluster", add_help=False)
@@ -84,16 +91,31 @@ def _start(arguments: argparse.Namespace, place: Layout) -> int:
 
 
 def _load(arguments: argparse.Namespace, place: Layout) -> int:
+    _load_into(place, arguments.node, arguments.archives)
+    return 0
+
+
+def _image(arguments: argparse.Namespace, place: Layout) -> int:
+    machine.install(machine.packages_missing(machine.IMAGE_PACKAGES, machine.present))
+    for name in arguments.names:
+        began = time.monotonic()
+        archive = our_images.archive(place, name)
+        _tell(f"{our_images.ALL[name].name} is {archive} ({time.monotonic() - began:.1f} s)")
+        if arguments.load:
+            _load_into(place, arguments.node, [archive])
+    return 0
+
+
+def _load_into(place: Layout, name: str | None, archives: Sequence[Path]) -> None:
     running = _running(place)
-    nodes = [node for index in running.nodes if arguments.node in (None, (node := place.node(index)).name)]
+    nodes = [node for index in running.nodes if name in (None, (node := place.node(index)).name)]
     if not nodes:
-        raise Refused(f"no node {arguments.node} runs here; `cluster.py status` lists them")
-    for archive in arguments.archives:
+        raise Refused(f"no node {name} runs here; `cluster.py status` lists them")
+    for archive in archives:
         for node in nodes:
             began = time.monotonic()
             images.load(node, archive)
             _tell(f"{archive.name} loaded into {node.name} ({time.monotonic() - began:.1f} s)")
-    return 0
 
 
 def _status(_: argparse.Namespace, place: Layout) -> int:
@@ -149,6 +171,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Layout], int]] = {
     "build": _build,
     "start": _start,
     "load": _load,
+    "image": _image,
     "status": _status,
     "kubectl": _kubectl,
     "enter": _enter,

@@ -44,9 +44,13 @@ LLAMA = f"file://{MODELS / 'tiny-llama'}"
         (manifest(LLAMA, engine={"args": ["--no-such-flag"]}), ["--no-such-flag"]),
         (manifest(LLAMA, engine={"args": ["--max-model-len", "many"]}), ["--max-model-len", "many"]),
         (manifest(LLAMA, engine={"args": ["--max-model-len", "999999"]}), ["max", "2048"]),
+        (
+            manifest(LLAMA, engine={"env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "100000"}]}),
+            ["GiB of memory", "are available", "VLLM_CPU_KVCACHE_SPACE"],
+        ),
         (manifest(f"file://{MODELS / 'head-dim-16'}"), ["first request"]),
     ],
-    ids=["yaml", "path", "typo", "gpu", "flag", "value", "too-long", "dies-at-first-request"],
+    ids=["yaml", "path", "typo", "gpu", "flag", "value", "too-long", "memory", "dies-at-first-request"],
 )
 def test_a_start_that_cannot_succeed_says_why(tmp_path: Path, given: dict[str, Any] | str, words: list[str]) -> None:
     code, told = up(tmp_path, given, *(["--listen", f"127.0.0.1:{free_port()}"]))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shoal_api.conditions import ConditionType
+from shoal_api.conditions import ConditionType, Reason
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.replica_config import Stage
 from shoal_operator import status as statuses
@@ -25,11 +25,12 @@ class Announcer:
 
     _replicas: dict[tuple[str, str], _Told] = field(default_factory=dict)
     _conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _frozen: set[str] = field(default_factory=set)
 
     def lines(self, md: ModelDeployment, outcome: Outcome, now: datetime) -> list[str]:
         """What is new about this model."""
         plan = outcome.plan
-        said: list[str] = []
+        said = self._scaling(md, outcome)
         if plan.step is not Step.NOTHING and plan.changes_something:
             said.append(_event(md, plan.step, plan.because))
         for replica in outcome.observed.replicas:
@@ -49,6 +50,18 @@ class Announcer:
         if ready is not None and self._conditions.get(md.id) != (ready.status, ready.reason):
             self._conditions[md.id] = (ready.status, ready.reason)
             said.append(_event(md, ready.reason, ready.message))
+        return said
+
+    def _scaling(self, md: ModelDeployment, outcome: Outcome) -> list[str]:
+        """A number that the load changed, and a gateway without which nothing goes."""
+        said = []
+        decision = outcome.decision
+        if decision.follows_load and outcome.status.last_scale not in (None, md.status.last_scale):
+            said.append(_event(md, decision.reason, f"{decision.replicas} wanted: {decision.because}"))
+        is_frozen = decision.reason is Reason.GATEWAY_SILENT
+        if is_frozen and md.id not in self._frozen:
+            said.append(_event(md, decision.reason, decision.because))
+        (self._frozen.add if is_frozen else self._frozen.discard)(md.id)
         return said
 
 

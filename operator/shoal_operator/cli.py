@@ -5,6 +5,7 @@ import asyncio
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import random
 import sys
@@ -16,10 +17,23 @@ from pydantic import ValidationError
 
 import shoal_api
 from shoal_api.keys import EVERY_MODEL
-from shoal_api.load import LOAD_PATH, LoadSnapshot
+from shoal_api.load import LOAD_PATH, LoadMessage
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
-from shoal_operator import engines, keeper, keys, machine, manifests, probe, settings, status_file, telling
+from shoal_operator import (
+    cluster_flags,
+    engines,
+    keeper,
+    keys,
+    machine,
+    manifests,
+    operator_settings,
+    probe,
+    settings,
+    status_file,
+    telling,
+)
+from shoal_operator.api_faults import NotThere
 from shoal_operator.blueprint import Blueprint
 from shoal_operator.engines import CannotInstall, Variant
 from shoal_operator.gateway_process import HOST, GatewayProcess
@@ -41,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return int(given.run(given, os.environ))
-    except (BadSettings, CannotInstall, CannotServe, Refused) as error:
+    except (BadSettings, CannotInstall, CannotServe, NotThere, Refused) as error:
         for sentence in str(error).splitlines():
             _complain(sentence)
         return 1
@@ -93,6 +107,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.set_defaults(run=_up)
 
+    operator = commands.add_parser(
+        "operator",
+        help="serve the ModelDeployments of a cluster",
+        description="Serve the ModelDeployments of a cluster, while holding the Lease. Every flag can also be given as "
+        "an environment variable: --lease-name as SHOAL_OPERATOR_LEASE_NAME.",
+    )
+    operator_settings.add_flags(operator)
+    operator.set_defaults(run=_operator)
+
     engine = commands.add_parser("engine", help="the engine's own environment (vLLM and Ray)")
     engine_commands = engine.add_subparsers(required=True, metavar="COMMAND")
     install = engine_commands.add_parser(
@@ -125,9 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.set_defaults(run=_new_key)
 
-    status = commands.add_parser("status", help="what every running `shoal up` of this user serves, and how it is")
-    status.add_argument("--json", action="store_true", help="as JSON")
-    status.set_defaults(run=_status)
+    cluster_flags.add_status(commands, _status)
+    cluster_flags.add_logs(commands, _logs)
+    cluster_flags.add_doctor(commands, _doctor)
 
     version = commands.add_parser("version", help="the version of Shoal")
     version.set_defaults(run=_version)
@@ -174,6 +197,11 @@ def _new_key(given: argparse.Namespace, _environment: Mapping[str, str]) -> int:
 
 
 def _status(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    if cluster_flags.asks_a_cluster(given):
+        from shoal_operator import cluster_commands
+
+        namespace = None if given.all_namespaces or not given.namespace else given.namespace
+        return cluster_commands.status(given.kubeconfig, namespace, _say)
     running, dead = status_file.read_all(settings.runs(settings.home(environment)))
     loads = [_load(report) for report in running]
     if given.json:
@@ -190,16 +218,51 @@ def _status(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
         for folder in dead:
             _say(f"a `shoal up` ended without clearing up; its logs are in {folder / 'logs'}")
         if not running:
-            _say("no `shoal up` is running; start one with: shoal up -f model.yaml")
+            _say("no `shoal up` is running; start one with: shoal up -f model.yaml (for a cluster: shoal status -A)")
     return 0 if running else 1
 
 
-def _load(report: UpReport) -> LoadSnapshot | None:
+def _logs(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    namespace, _, name = given.model.rpartition("/")
+    namespace = namespace or given.namespace
+    running, _ = status_file.read_all(settings.runs(settings.home(environment)))
+    files = [
+        replica.log
+        for report in running
+        for model in report.models
+        for replica in model.replicas
+        if model.id == f"{namespace}/{name}"
+    ]
+    if files and given.kubeconfig is None:
+        for file in files:
+            _say(f"==> {file}")
+            _say("\n".join(status_file.last_lines(Path(file), given.tail)))
+        return 0
+    from shoal_operator import cluster_commands
+
+    return cluster_commands.logs(
+        given.kubeconfig,
+        namespace,
+        name,
+        follow=given.follow,
+        tail=given.tail,
+        previous=given.previous,
+        say=_say,
+    )
+
+
+def _doctor(given: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    from shoal_operator import cluster_commands
+
+    return cluster_commands.doctor(given.kubeconfig, given.namespace, _say)
+
+
+def _load(report: UpReport) -> LoadMessage | None:
     answer = probe.get(HOST, report.gateway.internal_port, LOAD_PATH, _LOAD_TIMEOUT_SECONDS)
     if answer is None or answer.status != 200:
         return None
     try:
-        return LoadSnapshot.model_validate_json(answer.body)
+        return LoadMessage.model_validate_json(answer.body)
     except ValidationError:  # something else has that port by now
         return None
 
@@ -229,6 +292,16 @@ def _up(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
         _check_address(chosen)
         _link_packages(run.python_path)
         asyncio.run(_serve(chosen, run, models, watch, environment))
+    return 0
+
+
+def _operator(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    chosen = operator_settings.read(given, environment, os.getpid())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    from shoal_operator import operator_program
+
+    asyncio.run(operator_program.run(chosen))
     return 0
 
 

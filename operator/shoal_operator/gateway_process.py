@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shoal_operator import probe, restarts
 from shoal_operator.child import Child
+from shoal_operator.merging import Gateway
 
 HOST = "127.0.0.1"
 _PROBE_TIMEOUT_SECONDS = 0.5
@@ -45,6 +46,10 @@ class GatewayProcess:
     def program_pid(self) -> int | None:
         """The gateway's own, while it runs."""
         return self._child.program_pid if self._child else None
+
+    def addresses(self) -> list[Gateway]:
+        """Where its load is heard."""
+        return [Gateway("gateway", HOST, self.internal_port, is_ready=True)] if self.ready else []
 
     @property
     def restarts(self) -> int:

@@ -24,3 +24,7 @@ class Installation:
     """Non-preempting PriorityClass under which surge replicas run."""
     allow_remote_code: bool = False
     """Whether `--trust-remote-code` may stand in `spec.engine.args`."""
+    image_volumes: bool = False
+    """Whether the cluster mounts images as volumes (feature gate ImageVolume), which `oci://` sources need."""
+    s3_endpoints: tuple[str, ...] = ()
+    """Hosts of S3 endpoints that `s3://` sources may use though they lie inside the cluster or its network."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from shoal_api import naming
+from shoal_api import naming, proof
 from shoal_api.conditions import Reason
 from shoal_api.modeldeployment import ModelDeployment, Status
 from shoal_api.naming import Grant
@@ -27,10 +27,12 @@ from shoal_operator import (
 from shoal_operator.announcing import Announcer
 from shoal_operator.first_start import TRIES
 from shoal_operator.gateway_process import GatewayProcess
+from shoal_operator.load_source import Loads
 from shoal_operator.manifests import Refused
 from shoal_operator.outcome import Outcome
 from shoal_operator.processes import Processes
 from shoal_operator.run_directory import RunDirectory
+from shoal_operator.scaling import FRESH
 from shoal_operator.settings import Settings
 from shoal_operator.status_report import GatewayReport, ModelReport, UpReport
 
@@ -74,6 +76,8 @@ class Local:
         self._announcer = Announcer()
         self._written: dict[str, str] = {}
         self._wake = asyncio.Event()
+        token = proof.load_token(run.master_key)
+        self._loads = Loads(gateway.addresses, token, clock, lambda _models: self._wake.set())
         self._child_ended = False
         self._stop_asked = 0
 
@@ -86,10 +90,13 @@ class Local:
         for number in stop:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
+        hearing = asyncio.create_task(self._loads.run())
         try:
             self._admit(models)
-            await self._run_until_stopped(watch)
+            await self._run_until_stopped(watch, hearing)
         finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
             await self._shut_down()
             for number in (*stop, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
@@ -102,8 +109,10 @@ class Local:
         self._child_ended = True
         self._wake.set()
 
-    async def _run_until_stopped(self, watch: manifests.Watch) -> None:
+    async def _run_until_stopped(self, watch: manifests.Watch, hearing: "asyncio.Task[None]") -> None:
         while not self._stop_asked:
+            if hearing.done():
+                await hearing  # it never ends by itself: this raises what ended it
             if watch.has_changed():
                 self._read_again()
             busy = await self._tick()
@@ -145,7 +154,9 @@ class Local:
 
     async def _reconcile(self, md: ModelDeployment, now: datetime) -> bool:
         grant = naming.grant(self._models.values()).get(md.id, Grant((), ()))
-        outcome = await reconciling.reconcile(md, grant, self._world, now)
+        before = self._outcomes.get(md.id)
+        memory = before.memory if before else FRESH
+        outcome = await reconciling.reconcile(md, grant, self._world, now, self._loads.of(md.id, now), memory)
         for line in self._announcer.lines(md, outcome, now):
             self._tell(line)
         where = self._models if md.id in self._models else self._leaving
@@ -157,6 +168,7 @@ class Local:
         for model_id in [i for i in self._leaving if not self._outcomes[i].observed.replicas]:
             del self._leaving[model_id], self._outcomes[model_id]
             self._world.forget_model(model_id)
+            self._loads.forget(model_id)
 
     def _failure(self) -> list[str]:
         """Why the first start has failed; empty once something worked."""
@@ -208,12 +220,14 @@ class Local:
 
     def _greet(self, md: ModelDeployment) -> None:
         outcome = self._outcomes[md.id]
-        if md.id in self._greeted or not outcome.observed.ready or not self._gateway.ready:
+        at_zero = outcome.desired.replicas == 0 and md.spec.replicas is None
+        if md.id in self._greeted or not self._gateway.ready or not (outcome.observed.ready or at_zero):
             return
         self._greeted.add(md.id)
         names = outcome.status.names
         url = f"http://{self._settings.address}"
-        self._say(f"\n{md.metadata.name} answers on {url}/v1 as: {', '.join(names)}")
+        when = ", and starts when somebody asks" if at_zero else ""
+        self._say(f"\n{md.metadata.name} answers on {url}/v1 as: {', '.join(names)}{when}")
         path = md.spec.model.source.removeprefix("file://")
         kind = "chat" if self._settings.simulator else machine.model_kind(Path(path))
         if names:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from shoal_api.conditions import Reason
 from shoal_api.termination import LastWords
 
 NOT_ANSWERING = "NotAnswering"
@@ -31,6 +32,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Hindrance:
+    """What a starting replica waits for from outside: a node with room, an image, a Secret."""
+
+    reason: Reason
+    sentence: str
+    since: datetime
+    needs_room: bool = False
+    """An older replica that makes way might help."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """One replica as it is now."""
 
@@ -47,6 +59,9 @@ class Replica:
     last_words: LastWords | None = None
     """Why it ended the last time."""
     endpoint: Endpoint | None = None
+    hindrance: Hindrance | None = None
+    lost: str = ""
+    """Why it can never be whole again, such as a pod of the gang that is gone; then it makes way for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,10 @@ class Observed:
     """Oldest first."""
     obstacle: LastWords | None = None
     """What is known beforehand to stop a replica of the desired revision, such as a folder that is missing."""
+    changes_at: datetime | None = None
+    """When these facts are others even if nothing happens."""
+    taken_names: frozenset[str] = frozenset()
+    """Names that no new replica can have, because something that is no replica of the model has them."""
 
     def revision(self, name: str) -> Revision:
         """What is known about the revision; one never seen is neither proven nor at fault."""

@@ -6,6 +6,7 @@ from shoal_api.modeldeployment import Status
 from shoal_operator.observed import Observed
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired
+from shoal_operator.scaling import Decision, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,6 @@ class Outcome:
     observed: Observed
     plan: Plan
     status: Status
+    decision: Decision
+    memory: Memory
+    """For the next reconcile of this model."""

@@ -11,6 +11,9 @@ from shoal_operator import rollout
 from shoal_operator.observed import Observed, Replica, ReplicaState, Revision
 from shoal_operator.rollout import Desired, Target
 
+ROOM_SECONDS = 10.0
+"""So long a surging replica waits for room, before an old one makes way for it."""
+
 
 class Step(StrEnum):
     """What a plan is about; stands as `reason=` in the log and on Events."""
@@ -60,19 +63,28 @@ class Plan:
         return bool(self.create or self.delete or self.give_up or self.forget)
 
 
-def make(desired: Desired, observed: Observed, now: datetime) -> Plan:
-    """The next step from what is observed to what is desired; nothing where they agree."""
+def make(
+    desired: Desired, observed: Observed, now: datetime, in_flight: Mapping[str, int] = rollout.NOTHING_KNOWN
+) -> Plan:
+    """The next step from what is observed to what is desired; nothing where they agree.
+
+    `in_flight`: how many requests each replica works on, by its name.
+    """
     forget = _forgotten(desired, observed)
     observed = _with_faults(observed, dict.fromkeys(forget))
     words = rollout.given_up(desired, observed, now)
     give_up = (GivenUp(desired.revision, words),) if words else ()
     observed = _with_faults(observed, {desired.revision: words}) if words else observed
     target = rollout.target(desired, observed)
-    delete, step, because = _deletions(desired, target, observed, now)
+    delete, step, because = _deletions(desired, target, observed, now, in_flight)
     create = _creations(desired, target, observed, frozenset(delete))
     if create and not delete:
         step, because = _why_created(desired, target, create)
     return Plan(create, delete, give_up, forget, step, because, _look_again(desired, observed, now))
+
+
+def _said(words: LastWords | None, desired: Desired) -> str:
+    return words.sentence if words else f"not ready within {desired.start_deadline_seconds:.0f} s"
 
 
 def _with_faults(observed: Observed, faults: Mapping[str, LastWords | None]) -> Observed:
@@ -91,7 +103,7 @@ def _forgotten(desired: Desired, observed: Observed) -> tuple[str, ...]:
 
 
 def _deletions(
-    desired: Desired, target: Target, observed: Observed, now: datetime
+    desired: Desired, target: Target, observed: Observed, now: datetime, in_flight: Mapping[str, int]
 ) -> tuple[tuple[str, ...], Step, str]:
     staying = observed.staying
     if desired.replicas == 0 and staying:
@@ -99,12 +111,12 @@ def _deletions(
     hopeless = tuple(r for r in staying if rollout.is_hopeless(r, desired, now))
     if hopeless:
         words = hopeless[0].last_words
-        said = words.sentence if words else f"not ready within {desired.start_deadline_seconds:.0f} s"
+        said = hopeless[0].lost or _said(words, desired)
         return _names(hopeless), Step.REPLACED, f"{hopeless[0].name}: {said}"
     if not target.creatable:
         # What cannot start is not left trying; what serves goes on, whatever its revision.
         stuck = tuple(r for r in staying if r.state is not ReplicaState.READY and r.revision != target.revision)
-        surplus = _surplus(staying, target, desired.replicas)
+        surplus = _surplus(staying, target, desired.replicas, in_flight)
         leaving = _names((*stuck, *(r for r in surplus if r not in stuck)))
         return leaving, Step.SCALED_DOWN if leaving else Step.NOTHING, target.because if leaving else ""
     step = Step.RESTORED if target.revision != desired.revision else Step.ROLLED_OUT
@@ -115,14 +127,19 @@ def _deletions(
     outdated = tuple(r for r in staying if r.revision != target.revision)
     current = tuple(r for r in staying if r.revision == target.revision)
     all_current_ready = all(r.state is ReplicaState.READY for r in current)
+    if desired.makes_way and outdated and len(staying) > desired.replicas:
+        waiting = [r.hindrance for r in current if r.hindrance and rollout.lacks_room(r)]
+        if any((now - hindrance.since).total_seconds() >= ROOM_SECONDS for hindrance in waiting):
+            oldest = rollout.first_to_go(outdated, target.revision)[0]
+            return (oldest.name,), step, f"no room beside the old replicas, so one makes way: {because}"
     surging = 1 if desired.surge and outdated and not all_current_ready else 0
-    surplus = _surplus(staying, target, desired.replicas + surging)
+    surplus = _surplus(staying, target, desired.replicas + surging, in_flight)
     if surplus:
         moved = bool(outdated) and desired.surge
         return _names(surplus), step if moved else Step.SCALED_DOWN, because if moved else f"{desired.replicas} wanted"
     settled = all_current_ready and len(staying) == desired.replicas and len(staying) == len(observed.replicas)
     if outdated and not desired.surge and settled:
-        return (rollout.first_to_go(outdated, target.revision)[0].name,), step, because
+        return (rollout.first_to_go(outdated, target.revision, in_flight)[0].name,), step, because
     return (), Step.NOTHING, ""
 
 
@@ -132,8 +149,9 @@ def _creations(desired: Desired, target: Target, observed: Observed, leaving: fr
     staying = [r for r in observed.staying if r.name not in leaving]
     outdated = any(r.revision != target.revision for r in staying)
     # Without surge the room of a replica that still drains is not free yet: its GPU and memory are in use.
-    taken = len(staying) if desired.surge else len(observed.replicas)
-    room = desired.replicas + (1 if desired.surge and outdated else 0) - taken
+    taken = len(staying) if desired.surge or desired.is_scheduled else len(observed.replicas)
+    surging = desired.surge and outdated and not any(rollout.lacks_room(r) for r in staying)
+    room = desired.replicas + (1 if surging else 0) - taken
     return tuple(NewReplica(name, target.revision) for name in _free_names(desired, target, observed, room))
 
 
@@ -145,7 +163,7 @@ def _why_created(desired: Desired, target: Target, create: tuple[NewReplica, ...
 
 def _free_names(desired: Desired, target: Target, observed: Observed, count: int) -> list[str]:
     """Deterministic, so that two operators never make two replicas for one need."""
-    used = {replica.name for replica in observed.replicas}
+    used = {replica.name for replica in observed.replicas} | observed.taken_names
     names: list[str] = []
     index = 0
     while len(names) < count:
@@ -156,8 +174,10 @@ def _free_names(desired: Desired, target: Target, observed: Observed, count: int
     return names
 
 
-def _surplus(staying: tuple[Replica, ...], target: Target, wanted: int) -> tuple[Replica, ...]:
-    return tuple(rollout.first_to_go(staying, target.revision)[: max(0, len(staying) - wanted)])
+def _surplus(
+    staying: tuple[Replica, ...], target: Target, wanted: int, in_flight: Mapping[str, int]
+) -> tuple[Replica, ...]:
+    return tuple(rollout.first_to_go(staying, target.revision, in_flight)[: max(0, len(staying) - wanted)])
 
 
 def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
@@ -165,9 +185,15 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
 
 
 def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """The deadlines of those that start."""
+    """The deadlines of those that start, and of those that wait for room."""
+    starting = observed.in_state(ReplicaState.STARTING)
     left = [
-        desired.start_deadline_seconds - (now - r.since).total_seconds()
-        for r in observed.in_state(ReplicaState.STARTING)
+        ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
+        for r in starting
+        if desired.makes_way and r.hindrance and rollout.lacks_room(r)
     ]
+    left = [seconds for seconds in left if seconds > 0]
+    left += [desired.start_deadline_seconds - (now - r.since).total_seconds() for r in starting if r.hindrance is None]
+    if observed.changes_at is not None:
+        left.append((observed.changes_at - now).total_seconds())
     return max(0.0, min(left)) if left else None

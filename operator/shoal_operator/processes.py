@@ -62,6 +62,8 @@ class Processes:
     auto_strategy = RolloutStrategy.DELETE_FIRST
     """Memory and GPUs for two engines at once are not a given; requests wait in the gateway meanwhile."""
 
+    is_scheduled = False
+
     def __init__(self, run: RunDirectory, means: Means, chance: random.Random) -> None:
         self._run = run
         self._means = means
@@ -69,7 +71,7 @@ class Processes:
         self._models: dict[str, _Model] = {}
         self._probes: dict[str, _UnderWay] = {}
 
-    async def observe(self, md: ModelDeployment, revision: str) -> Observed:
+    async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:  # noqa: ARG002  (it always is)
         model = self._model(md)
         if revision not in model.blueprints:
             model.blueprints[revision] = blueprints.of(md, revision)

@@ -1,15 +1,18 @@
 """One reconcile for every cause: gather, decide, carry out, tell. Right after a restart, harmless when run twice."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
 from shoal_api.naming import Grant
 from shoal_operator import planning, rendering, rollout, scaling, status
+from shoal_operator.load import UNKNOWN, Load
 from shoal_operator.observed import Observed
 from shoal_operator.outcome import Outcome
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired
+from shoal_operator.scaling import FRESH, Memory
 
 
 class World(Protocol):
@@ -19,27 +22,54 @@ class World(Protocol):
     def auto_strategy(self) -> RolloutStrategy:
         """What `rollout.strategy: Auto` means here."""
 
-    async def observe(self, md: ModelDeployment, revision: str) -> Observed:
-        """The facts about the model; `revision` is the one its manifest asks for."""
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether somebody below keeps count of room: then a replica may be made while another drains."""
+
+    async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:
+        """The facts about the model; `revision` is the one its manifest asks for.
+
+        They may lag behind a little unless they are to be fresh: nothing is changed by facts that may be old.
+        """
 
     async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
         """Make and drain what the plan says; returns before replicas are ready or gone."""
 
 
-async def reconcile(md: ModelDeployment, grant: Grant, world: World, now: datetime) -> Outcome:
-    """Bring the world one step closer to what the manifest asks for."""
+async def reconcile(
+    md: ModelDeployment, grant: Grant, world: World, now: datetime, load: Load = UNKNOWN, memory: Memory = FRESH
+) -> Outcome:
+    """Bring the world one step closer to what the manifest asks for; `memory` is what the last outcome held."""
     revision = rendering.revision(md)
-    observed = await world.observe(md, revision)
-    decision = scaling.decide(md.spec)
+    strategy = md.spec.rollout.strategy
+    observed = await world.observe(md, revision, fresh=False)
+    decision = scaling.decide(md.spec, _wanted_so_far(md, observed), len(observed.ready), load, memory, now)
     desired = Desired(
         model=md.metadata.name,
         revision=revision,
         replicas=decision.replicas,
-        surge=rollout.may_surge(md.spec.rollout.strategy, world.auto_strategy),
+        surge=rollout.may_surge(strategy, world.auto_strategy),
         start_deadline_seconds=md.spec.rollout.start_deadline_seconds,
+        makes_way=strategy is RolloutStrategy.AUTO and world.is_scheduled,
+        is_scheduled=world.is_scheduled,
     )
-    plan = planning.make(desired, observed, now)
+    plan = planning.make(desired, observed, now, load.in_flight_by_replica)
+    if plan.changes_something:
+        observed = await world.observe(md, revision, fresh=True)
+        plan = planning.make(desired, observed, now, load.in_flight_by_replica)
+    plan = replace(plan, look_again_after=_sooner(plan.look_again_after, decision.look_again_after))
     if plan.changes_something:
         await world.carry_out(md, plan, now)
-        observed = await world.observe(md, revision)
-    return Outcome(desired, observed, plan, status.derive(md, desired, decision, observed, grant, now))
+        observed = await world.observe(md, revision, fresh=False)
+    told, memory = status.coarse_load(md, load, decision.memory, now)
+    derived = status.derive(md, desired, decision, observed, grant, now, told)
+    return Outcome(desired, observed, plan, derived, decision, memory)
+
+
+def _wanted_so_far(md: ModelDeployment, observed: Observed) -> int:
+    """The status says it, also after a restart; of one that was never written, what is there."""
+    return md.status.desired_replicas if md.status.observed_generation else len(observed.staying)
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((s for s in seconds if s is not None), default=None)

@@ -1,11 +1,15 @@
 """Decide which revision is wanted, and which replica goes first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from shoal_api.modeldeployment import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator.observed import Observed, Replica, ReplicaState
+
+NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,10 @@ class Desired:
     surge: bool = False
     """A new replica may come up beside the old ones; else an old one makes room first."""
     start_deadline_seconds: float = 1800
+    makes_way: bool = False
+    """Where a surging replica finds no room, an old one goes first after all."""
+    is_scheduled: bool = False
+    """A scheduler keeps count of room: a replica may be made while the one before it still drains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,11 @@ def obstacle(desired: Desired, observed: Observed) -> LastWords | None:
     return observed.revision(desired.revision).fault or observed.obstacle
 
 
+def lacks_room(replica: Replica) -> bool:
+    """Whether it starts as soon as another one makes way."""
+    return replica.hindrance is not None and replica.hindrance.needs_room
+
+
 def target(desired: Desired, observed: Observed) -> Target:
     """The desired revision; while that cannot start and never did, the last one that worked."""
     against = obstacle(desired, observed)
@@ -54,12 +67,17 @@ def target(desired: Desired, observed: Observed) -> Target:
 
 
 def given_up(desired: Desired, observed: Observed, now: datetime) -> LastWords | None:
-    """The sentence of a desired revision that had its time and never became ready, where an older one can be restored.
+    """Why the desired revision is tried no more: a replica of it said so, or it had its time and never became ready.
 
-    Without an older one there is nothing to lose: it is tried on.
+    The latter only where an older one can be restored. Without one there is nothing to lose: it is tried on.
     """
     known = observed.revision(desired.revision)
-    if known.proven or known.fault is not None:
+    if known.fault is not None:
+        return None
+    gave_up = next((r for r in observed.staying if r.revision == desired.revision and _gave_up(r)), None)
+    if gave_up is not None:
+        return gave_up.last_words
+    if known.proven:
         return None
     if not any(r.proven and r.name != desired.revision and r.fault is None for r in observed.revisions):
         return None
@@ -75,15 +93,26 @@ def given_up(desired: Desired, observed: Observed, now: datetime) -> LastWords |
     return LastWords(sentence, permanent=False)
 
 
+def _gave_up(replica: Replica) -> bool:
+    return replica.state is ReplicaState.FAILED and replica.last_words is not None and replica.last_words.permanent
+
+
 def is_hopeless(replica: Replica, desired: Desired, now: datetime) -> bool:
-    """Whether waiting for this replica is over: it said so itself, or it hangs while starting."""
+    """Whether waiting for this replica is over: it said so itself, lost a part of it, or hangs while starting."""
+    if replica.lost:
+        return True
     if replica.state is ReplicaState.FAILED:
-        return replica.last_words is not None and replica.last_words.permanent
+        return _gave_up(replica)
     waited = (now - replica.since).total_seconds()
-    return replica.state is ReplicaState.STARTING and waited >= desired.start_deadline_seconds
+    hangs = replica.state is ReplicaState.STARTING and waited >= desired.start_deadline_seconds
+    return hangs and replica.hindrance is None  # another one would wait for the same thing
 
 
-def first_to_go(replicas: tuple[Replica, ...], revision: str) -> list[Replica]:
-    """The replicas in the order in which they may be missed: unready, of another revision, youngest."""
+def first_to_go(
+    replicas: tuple[Replica, ...], revision: str, in_flight: Mapping[str, int] = NOTHING_KNOWN
+) -> list[Replica]:
+    """The replicas in the order in which they may be missed: unready, of another revision, least loaded, youngest."""
     oldest_last = sorted(replicas, key=lambda r: (r.created, r.name), reverse=True)
-    return sorted(oldest_last, key=lambda r: (r.state is ReplicaState.READY, r.revision == revision))
+    return sorted(
+        oldest_last, key=lambda r: (r.state is ReplicaState.READY, r.revision == revision, in_flight.get(r.name, 0))
+    )

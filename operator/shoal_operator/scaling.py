@@ -1,9 +1,41 @@
-"""Decide how many replicas a model wants."""
+"""Decide how many replicas a model wants, from its load over time."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import Spec
+from shoal_api.modeldeployment import Scaling, Spec
+from shoal_operator import load as loads
+from shoal_operator.load import Load
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is the same for every model. docs/reference/autoscaling.md shows what other values would do."""
+
+    stable_seconds: float = 60.0
+    panic_seconds: float = 6.0
+    panic_threshold: float = 2.0
+    """Times the target: over it the load is a surge, and nothing goes until it is over for a stable window."""
+    rise_seconds: float = 2.0
+    """A load that was over the target for less buys no replica."""
+
+
+Need = tuple[datetime, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a decision leaves for the next one. Lost at a restart, which only makes the next steps down later."""
+
+    busy_at: datetime | None = None
+    """When the last request was seen."""
+    needs: tuple[Need, ...] = ()
+    """How many were needed, from each of these moments on; as far back as the delay before going down."""
+    surge_until: datetime | None = None
+    load_told: datetime | None = None
+    """When the load in the status was last another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +45,186 @@ class Decision:
     replicas: int
     reason: Reason
     because: str
+    memory: Memory = Memory()
+    follows_load: bool = False
+    """The number is the load's, not somebody's; False also while the load is not known."""
+    look_again_after: float | None = None
+    """When to decide again even if nothing happens."""
 
 
-def decide(spec: Spec) -> Decision:
-    """As many as `spec.replicas` says; one where it says nothing."""
+_QUIET_SECONDS = 10.0
+_ROUNDING = 1e-6
+TUNING = Tuning()
+FRESH = Memory()
+
+
+def decide(
+    spec: Spec, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning = TUNING
+) -> Decision:
+    """As many as `spec.replicas` says, else as the load needs; `current` is how many were wanted so far."""
     if spec.replicas is not None:
         return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}")
-    return Decision(1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica")
+    if spec.scaling is None:
+        return Decision(1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica")
+    return _follow(spec.scaling, current, ready, load, memory, now, tuning)
+
+
+def _follow(
+    scaling: Scaling, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision:
+    memory = replace(memory, busy_at=_busy_at(load, memory, now))
+    within = _clamp(current, scaling)
+    if within != current:
+        because = f"{current} lies outside minReplicas {scaling.min_replicas} and maxReplicas {scaling.max_replicas}"
+        memory = replace(memory, needs=())
+        return Decision(within, Reason.BOUNDS_CHANGED, because, memory, bool(load.samples) and not load.silent)
+    if not load.samples:
+        return Decision(current, Reason.NO_LOAD_DATA, "no gateway has told its load yet", memory)
+    memory = replace(memory, surge_until=_surge_until(current, load, memory, scaling.target_load, now, tuning))
+    decision = _rise(scaling, current, ready, load, memory, now, tuning)
+    if decision is None:
+        decision = _fall(scaling, current, load, memory, now, tuning)
+    return replace(decision, follows_load=not load.silent)
+
+
+def _rise(
+    scaling: Scaling, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision | None:
+    """More, where the load needs them; None where it does not."""
+    target = scaling.target_load
+    is_cold = ready == 0
+    if not is_cold and not loads.covers(load.samples, tuning.rise_seconds, now):
+        return None
+    counted = load.newest.load if is_cold else loads.least(load.samples, tuning.rise_seconds, now)
+    needed = _needed(counted, target)
+    wanted = _clamp(needed, scaling)
+    if wanted <= current:
+        return None
+    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    sentence = f"load {counted} ({_parts(load)}) at target {target} needs {needed} replicas"
+    if needed > wanted:
+        sentence += f", maxReplicas is {scaling.max_replicas}"
+    return Decision(wanted, Reason.WOKEN if current == 0 else Reason.LOAD_ROSE, sentence, memory)
+
+
+def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
+    """Fewer, where that has been enough for long; else as many as now, and why."""
+    if load.missing:
+        return _frozen(current, load, replace(memory, needs=()))
+    floor = min(max(scaling.min_replicas, 1), current)
+    if current and not scaling.min_replicas and load.newest.load == 0 and memory.busy_at is not None:
+        idle = (now - memory.busy_at).total_seconds()
+        if idle >= scaling.idle_seconds:
+            because = f"nobody asked for {scaling.idle_seconds} s (scaling.idleSeconds)"
+            return Decision(0, Reason.IDLE, because, replace(memory, needs=()))
+        if current == floor:
+            return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
+    target = scaling.target_load
+    lately = _needed(loads.least(load.samples, tuning.rise_seconds, now), target)
+    stable = _needed(loads.mean(load.samples, tuning.stable_seconds, now), target)
+    wanted = max(_clamp(max(lately, stable), scaling), floor)
+    in_surge = memory.surge_until is not None and now < memory.surge_until
+    if in_surge or not loads.covers(load.samples, tuning.stable_seconds, now):
+        return _steady(scaling, current, load, replace(memory, needs=()), in_surge)
+    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    if wanted >= current:
+        return _steady(scaling, current, load, memory, in_surge)
+    return _lower(scaling, current, wanted, load, memory, now)
+
+
+def _until_idle(scaling: Scaling, current: int, memory: Memory, left: float, is_quiet: bool) -> Decision:
+    """One more, for who may still come. A pause between two requests is not worth another reason."""
+    if not is_quiet:
+        return Decision(current, Reason.FOLLOWS_LOAD, _span(scaling), memory, look_again_after=left)
+    because = f"nobody asks; the last replica goes when that stays so for {scaling.idle_seconds} s"
+    return Decision(current, Reason.HELD_UNTIL_IDLE, because, memory, look_again_after=left)
+
+
+def _lower(scaling: Scaling, current: int, wanted: int, load: Load, memory: Memory, now: datetime) -> Decision:
+    """Down to the most that was needed at any moment of the delay."""
+    delay = scaling.scale_down_delay_seconds
+    needs = memory.needs
+    most = max(need for _, need in needs)
+    # Before the first of them nothing was noted: a restart, a surge or a gateway that fell silent.
+    left = delay - (now - needs[0][0]).total_seconds()
+    if left > 0 or most >= current:
+        because = f"fewer would do; they go when that stays so for {delay} s"
+        at = needs[1][0] if len(needs) > 1 else needs[0][0]
+        left = max(left, delay - (now - at).total_seconds(), 0.0)
+        return Decision(current, Reason.HELD_BY_DELAY, because, memory, look_again_after=left)
+    because = (
+        f"load {load.newest.load} ({_parts(load)}) at target {scaling.target_load}: {most} were enough for "
+        f"{delay} s (scaling.scaleDownDelaySeconds)"
+    )
+    return Decision(most, Reason.LOAD_FELL, because, memory, look_again_after=1.0 if most > wanted else None)
+
+
+def _noted(needs: tuple[Need, ...], need: int, delay: float, now: datetime) -> tuple[Need, ...]:
+    """One more; of those before, the ones that can still be the most of a delay."""
+    kept = [(at, before) for at, before in needs if before > need]
+    since = needs[len(kept)][0] if len(kept) < len(needs) else now
+    kept.append((since, need))
+    begin = now - timedelta(seconds=delay)
+    while len(kept) > 1 and kept[1][0] <= begin:
+        kept.pop(0)
+    return tuple(kept)
+
+
+def _steady(scaling: Scaling, current: int, load: Load, memory: Memory, in_surge: bool) -> Decision:
+    """As many as now. The sentence holds no number that changes from second to second: it stands in a condition."""
+    newest = _needed(load.newest.load, scaling.target_load)
+    if newest > scaling.max_replicas:
+        because = f"the load needs more than maxReplicas {scaling.max_replicas} at target {scaling.target_load}"
+        return Decision(current, Reason.AT_MAXIMUM, because, memory)
+    if current > max(newest, scaling.min_replicas, 1):
+        what = "a surge is not over for a minute" if in_surge else "the average of a whole minute does not say so yet"
+        because = f"fewer than {current} would do just now; {what}"
+        return Decision(current, Reason.HELD_BY_WINDOW, because, memory, look_again_after=1.0)
+    if current == 0:
+        return Decision(0, Reason.FOLLOWS_LOAD, "nobody asks; the first request starts a replica", memory)
+    again = 1.0 if newest > current else None
+    return Decision(current, Reason.FOLLOWS_LOAD, _span(scaling), memory, look_again_after=again)
+
+
+def _span(scaling: Scaling) -> str:
+    span = f"between {scaling.min_replicas} and {scaling.max_replicas} replicas"
+    return f"{span}, one for every {scaling.target_load} requests that wait or run"
+
+
+def _frozen(current: int, load: Load, memory: Memory) -> Decision:
+    if not load.silent:
+        return Decision(current, Reason.FOLLOWS_LOAD, "a gateway has just come or is asked again", memory, True, 1.0)
+    return Decision(current, Reason.GATEWAY_SILENT, f"no replica goes: {'; '.join(load.silent)}", memory)
+
+
+def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
+    """When the last request was seen; where nobody can know, as late as it may have been."""
+    if load.samples and load.newest.load:
+        return now
+    known = [at for at in (memory.busy_at, load.busy_at) if at is not None]
+    if memory.busy_at is None:
+        known += [load.known_since or now]
+    return max(known)
+
+
+def _surge_until(
+    current: int, load: Load, memory: Memory, target: int, now: datetime, tuning: Tuning
+) -> datetime | None:
+    """A load far over what the replicas wanted so far should carry keeps them all for a while."""
+    surge = loads.mean(load.samples, tuning.panic_seconds, now)
+    if current and surge >= tuning.panic_threshold * target * current:
+        return now + timedelta(seconds=tuning.stable_seconds)
+    return memory.surge_until
+
+
+def _needed(load: float, target: int) -> int:
+    """So many replicas that none carries more than the target."""
+    return math.ceil(load / target - _ROUNDING)
+
+
+def _clamp(replicas: int, scaling: Scaling) -> int:
+    return min(max(replicas, scaling.min_replicas), scaling.max_replicas)
+
+
+def _parts(load: Load) -> str:
+    return f"{load.newest.waiting} wait, {load.newest.in_flight} run"

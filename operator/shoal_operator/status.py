@@ -1,18 +1,20 @@
 """Derive what the user is told: counts and conditions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from shoal_api.conditions import Condition, ConditionType, Reason
-from shoal_api.modeldeployment import LastScale, ModelDeployment, Status
+from shoal_api.modeldeployment import LastScale, ModelDeployment, ObservedLoad, Status
 from shoal_api.naming import Grant
 from shoal_api.replica_config import Stage
-from shoal_api.rules import Fault
 from shoal_operator import rollout
+from shoal_operator.load import Load
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState
 from shoal_operator.rollout import Desired
-from shoal_operator.scaling import Decision
+from shoal_operator.scaling import Decision, Memory
+
+LOAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,20 @@ class Finding:
 
 
 def derive(
-    md: ModelDeployment, desired: Desired, decision: Decision, observed: Observed, grant: Grant, now: datetime
+    md: ModelDeployment,
+    desired: Desired,
+    decision: Decision,
+    observed: Observed,
+    grant: Grant,
+    now: datetime,
+    load: ObservedLoad | None = None,
 ) -> Status:
-    """The status of an accepted model; `md.status` is the previous one."""
+    """The status of an accepted model; `md.status` is the previous one, whose load stands where none is given."""
     findings = {
         ConditionType.READY: _ready(desired, observed),
         ConditionType.ACTIVE: _active(decision),
         ConditionType.PROGRESSING: _progressing(desired, observed),
-        ConditionType.SCALING_ACTIVE: Finding("False", decision.reason, decision.because),
+        ConditionType.SCALING_ACTIVE: _scaling_active(decision),
         ConditionType.NAMES_GRANTED: _names_granted(grant),
     }
     before = md.status
@@ -54,20 +62,31 @@ def derive(
         selector=before.selector,
         names=list(grant.names),
         last_scale=last_scale,
-        load=before.load,
-        conditions=_conditions(md, findings, now),
+        load=load or before.load,
+        conditions=_conditions(before, md.metadata.generation, findings, now),
     )
 
 
-def refused(md: ModelDeployment, faults: list[Fault], reason: Reason, now: datetime) -> Status:
+def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) -> tuple[ObservedLoad, Memory]:
+    """The load for the status, another one at most every LOAD_SECONDS: each costs a write that all watchers get."""
+    if not load.samples:
+        return md.status.load, memory
+    newest = ObservedLoad(waiting=load.newest.waiting, in_flight=load.newest.in_flight)
+    told = memory.load_told
+    if newest == md.status.load or (told is not None and (now - told).total_seconds() < LOAD_SECONDS):
+        return md.status.load, memory
+    return newest, replace(memory, load_told=now)
+
+
+def refused(before: Status, generation: int, sentence: str, reason: Reason, now: datetime) -> Status:
     """The status of a model whose manifest cannot be carried out; what ran before goes on and keeps its counts."""
-    sentence = "; ".join(str(fault) for fault in faults)
     findings = {
         ConditionType.READY: Finding("False", reason, sentence),
         ConditionType.PROGRESSING: Finding("False", reason, sentence),
     }
-    conditions = _conditions(md, findings, now)
-    return md.status.model_copy(update={"observed_generation": md.metadata.generation, "conditions": conditions})
+    others = [c for c in before.conditions if c.type not in findings]
+    conditions = [*_conditions(before, generation, findings, now), *others]
+    return before.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def condition(status: Status, kind: ConditionType) -> Condition | None:
@@ -102,6 +121,9 @@ def _missing(desired: Desired, observed: Observed) -> tuple[Reason, str]:
         return Reason.RESTARTING, _restarting(failed[0])
     if against:
         return Reason.STARTING, f"an older revision is restored; that of the manifest cannot start: {against.sentence}"
+    hindered = [r.hindrance for r in on_their_way if r.hindrance]
+    if hindered:
+        return hindered[0].reason, hindered[0].sentence
     lost = [r for r in on_their_way if r.stage == NOT_ANSWERING]
     if lost:
         return Reason.RESTARTING, f"{lost[0].name} was ready and does not answer any more"
@@ -121,6 +143,10 @@ def _active(decision: Decision) -> Finding:
     if decision.replicas == 0:
         return Finding("False", Reason.AT_ZERO, decision.because)
     return Finding("True", decision.reason, decision.because)
+
+
+def _scaling_active(decision: Decision) -> Finding:
+    return Finding("True" if decision.follows_load else "False", decision.reason, decision.because)
 
 
 def _progressing(desired: Desired, observed: Observed) -> Finding:
@@ -148,16 +174,18 @@ def _names_granted(grant: Grant) -> Finding:
     return Finding("False", Reason.NAME_TAKEN, f"{taken}: choose another in spec.model.names")
 
 
-def _conditions(md: ModelDeployment, findings: dict[ConditionType, Finding], now: datetime) -> list[Condition]:
-    before = {c.type: c for c in md.status.conditions}
+def _conditions(
+    before: Status, generation: int, findings: dict[ConditionType, Finding], now: datetime
+) -> list[Condition]:
+    known = {c.type: c for c in before.conditions}
     return [
         Condition(
             type=kind,
             status=finding.status,
             reason=finding.reason,
             message=finding.message[:32_768],
-            observed_generation=md.metadata.generation,
-            last_transition_time=_since(before.get(kind), finding, now),
+            observed_generation=generation,
+            last_transition_time=_since(known.get(kind), finding, now),
         )
         for kind, finding in findings.items()
     ]

@@ -1,5 +1,6 @@
 """The door to status files: one per run, replaced whole at every change."""
 
+from collections import deque
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,3 +28,12 @@ def read_all(runs: Path) -> tuple[list[UpReport], list[Path]]:
         else:
             dead.append(file.parent)
     return running, dead
+
+
+def last_lines(file: Path, count: int) -> list[str]:
+    """The end of a log; nothing where it is gone."""
+    try:
+        with file.open(errors="replace") as lines:
+            return [line.rstrip("\n") for line in deque(lines, count)]
+    except OSError:
+        return []

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from shoal_api.load import LoadSnapshot, ModelLoad
+from shoal_api.load import LoadMessage, ModelLoad
 from shoal_operator.status_report import ModelReport, ReplicaReport, UpReport
 
 
-def describe(report: UpReport, load: LoadSnapshot | None, now: datetime) -> list[str]:
+def describe(report: UpReport, load: LoadMessage | None, now: datetime) -> list[str]:
     """Everything about one running `shoal up`; `load` is None where its gateway does not answer."""
     gateway = report.gateway
     state = "ready" if gateway.ready else "not ready"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cel
 import pytest
 import yaml
 
@@ -77,9 +78,17 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("parallelism by short flag", _args("-tp", "2"), "spec.engine.args[0]", "spec.parallelism"),
     ("a file of more flags", _args("--config", "/x.yaml"), "spec.engine.args[0]", "refused"),
     ("middleware", _args("--middleware=os.system"), "spec.engine.args[0]", "refused"),
+    ("prompts in logs", _args("--enable-log-requests"), "spec.engine.args[0]", "never go into logs"),
+    ("answers in logs", _args("--enable_log_outputs=true"), "spec.engine.args[0]", "never go into logs"),
     ("an empty word", _args(""), "spec.engine.args[0]", "at least 1 character"),
     ("a number among the words", {"engine": {"args": ["--max-model-len", 8]}}, "spec.engine.args[1]", "valid string"),
     ("a variable with a dash", _env(name="A-B", value="1"), "spec.engine.env[0].name", "match pattern"),
+    (
+        "a variable that logs answers",
+        _env(name="VLLM_DEBUG_LOG_API_SERVER_RESPONSE", value="true"),
+        "spec.engine.env[0].name",
+        "remove this one",
+    ),
     ("Ray's variables", _env(name="RAY_AUTH_MODE", value="x"), "spec.engine.env[0].name", "remove this one"),
     (
         "vLLM's developer mode",
@@ -181,6 +190,17 @@ def test_both_apply_the_same_defaults() -> None:
     by_types = modeldeployment.read(manifest).spec.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     assert by_types == by_server
+
+
+def test_every_default_keeps_the_rules_on_it_as_it_stands() -> None:
+    """An API server judges a default before it fills in those inside it, and refuses the whole CRD for one fault."""
+    parts = [SCHEMA]
+    for part in parts:
+        if "default" in part:
+            for rule in part.get("x-kubernetes-validations", []):
+                assert cel.evaluate(rule["rule"], {"self": part["default"]}), rule["message"]
+        parts += [*part.get("properties", {}).values(), *([part["items"]] if "items" in part else [])]
+    assert sum("x-kubernetes-validations" in part and "default" in part for part in parts) > 0
 
 
 def test_the_committed_crd_is_the_rendered_one() -> None:

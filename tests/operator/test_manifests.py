@@ -36,10 +36,13 @@ def test_several_documents_in_several_files(tmp_path: Path) -> None:
         (yaml.safe_dump_all([a_manifest(), _OTHER]), ["document 2: this is a Secret; only shoal.dev/v1alpha1"]),
         (yaml.safe_dump(a_manifest() | {"apiVersion": "shoal.dev/v9"}), ["kind: expected shoal.dev/v1alpha1"]),
         (yaml.safe_dump(a_manifest(replcas=1)), ["spec.replcas: there is no such field; check the spelling"]),
-        (yaml.safe_dump(a_manifest(scaling={})), ["spec.scaling: replicas do not follow the load in this version"]),
         (
-            yaml.safe_dump_all([a_manifest(replicas=-1), a_manifest("b", scaling={})]),
-            ["document 1: spec.replicas", "document 2: spec.scaling"],
+            yaml.safe_dump(a_manifest(engine={"image": "x"})),
+            ["spec.engine.image: one machine runs the installed engine"],
+        ),
+        (
+            yaml.safe_dump_all([a_manifest(replicas=-1), a_manifest("b", engine={"image": "x"})]),
+            ["document 1: spec.replicas", "document 2: spec.engine.image"],
         ),
         (yaml.safe_dump_all([a_manifest(), a_manifest()]), ["default/qwen is defined in"]),
     ],

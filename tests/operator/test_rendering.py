@@ -38,7 +38,7 @@ def test_what_a_running_replica_cannot_take_over_makes_a_revision(spec: dict[str
         {"scaling": {"maxReplicas": 9}},
         {"queue": {"maxWaiting": 1}},
         {"timeouts": {"idleSeconds": 1}},
-        {"routing": {"continuation": "Exact"}},
+        {"routing": {"continuation": "Off"}},
         {"rollout": {"strategy": "Surge", "startDeadlineSeconds": 60}},
         {"engine": {"kind": "vllm", "args": []}},  # said, but no other than the default
         {"rollout": {"drainSeconds": 600}},

@@ -222,7 +222,7 @@ def test_new_engine_flags_replace_the_replica_and_bad_ones_bring_the_old_one_bac
         ({"model": {"source": "file:///nowhere/llama"}}, "/nowhere/llama does not exist: name the folder of a model"),
         ({"resources": {"gpu": 1}}, "spec.resources.gpu is 1 and this machine has no GPU: set it to 0 for the CPU"),
         ({"engine": {"args": ["--port", "1"]}}, "spec.engine.args"),
-        ({"scaling": {"maxReplicas": 2}}, "spec.scaling: replicas do not follow the load in this version"),
+        ({"engine": {"image": "x"}}, "spec.engine.image: one machine runs the installed engine environment"),
         (
             {"engine": {"env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "100000"}]}},
             "of memory and",

@@ -10,7 +10,9 @@ from shoal_api.conditions import ConditionType, Reason
 from shoal_api.naming import Grant
 from shoal_api.rules import Fault
 from shoal_operator import scaling, status
+from shoal_operator.load import UNKNOWN
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState, Revision
+from shoal_operator.scaling import FRESH
 
 READY, STARTING, DRAINING, FAILED = (
     ReplicaState.READY,
@@ -94,7 +96,7 @@ def test_ready_and_progressing_say_what_is_seen(
 ) -> None:
     md = a_model(replicas=wanted)
 
-    told = status.derive(md, desired(wanted), scaling.decide(md.spec), observed, GRANT, T0)
+    told = status.derive(md, desired(wanted), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), observed, GRANT, T0)
 
     found = {c.type: c for c in told.conditions}
     assert (found[ConditionType.READY].status, found[ConditionType.READY].reason) == is_ready
@@ -107,14 +109,14 @@ def test_ready_and_progressing_say_what_is_seen(
 def test_the_replicas_own_sentence_reaches_the_condition_unchanged(observed: Observed) -> None:
     md = a_model(replicas=1)
 
-    told = status.derive(md, desired(1), scaling.decide(md.spec), observed, GRANT, T0)
+    told = status.derive(md, desired(1), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), observed, GRANT, T0)
 
     assert [PERMANENT.sentence in c.message for c in told.conditions if c.type is ConditionType.READY] == [True]
 
 
 def test_a_time_moves_only_when_the_status_flips() -> None:
     md = a_model(replicas=1)
-    decision = scaling.decide(md.spec)
+    decision = scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0)
     stories = [
         (0, Observed()),
         (10, Observed((a_replica(state=FAILED, last_words=PASSING),))),  # False for another reason
@@ -136,7 +138,7 @@ def test_counts_generation_and_names_are_those_seen() -> None:
     md = a_model(replicas=2, metadata={"generation": 7})
     observed = Observed((ready("a"), a_replica("b", STARTING), a_replica("c", DRAINING)), (NEW,))
 
-    told = status.derive(md, desired(2), scaling.decide(md.spec), observed, GRANT, T0)
+    told = status.derive(md, desired(2), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), observed, GRANT, T0)
 
     assert (told.desired_replicas, told.replicas, told.ready_replicas) == (2, 3, 1)
     assert (told.observed_generation, told.revision, told.names) == (7, "new", ["qwen"])
@@ -148,7 +150,9 @@ def test_counts_generation_and_names_are_those_seen() -> None:
 def test_a_taken_name_is_told_with_its_holder() -> None:
     md = a_model(replicas=0)
 
-    told = status.derive(md, desired(0), scaling.decide(md.spec), Observed(), Grant((), (("gpt", "a/b"),)), T0)
+    told = status.derive(
+        md, desired(0), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), Observed(), Grant((), (("gpt", "a/b"),)), T0
+    )
 
     condition = status.condition(told, ConditionType.NAMES_GRANTED)
     assert condition is not None
@@ -158,7 +162,9 @@ def test_a_taken_name_is_told_with_its_holder() -> None:
 
 def test_a_refused_manifest_keeps_the_counts_and_names_the_field() -> None:
     md = a_model(replicas=1)
-    before = status.derive(md, desired(1), scaling.decide(md.spec), Observed((ready(),), (NEW,)), GRANT, T0)
+    before = status.derive(
+        md, desired(1), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), Observed((ready(),), (NEW,)), GRANT, T0
+    )
     edited = md.model_copy(update={"status": before})
 
     told = status.refused(edited, [Fault("spec.scaling", "not yet")], Reason.NOT_BUILT, T0)

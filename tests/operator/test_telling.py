@@ -8,13 +8,15 @@ import pytest
 
 from builders import a_model
 from replicas import PASSING, PERMANENT, T0, a_replica, desired
-from shoal_api.load import LoadSnapshot, ModelLoad
+from shoal_api.load import LoadMessage, ModelLoad
 from shoal_api.naming import Grant
 from shoal_operator import first_start, greeting, machine, routing, scaling, status, status_report, telling
 from shoal_operator.announcing import Announcer
+from shoal_operator.load import UNKNOWN
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState, Revision
 from shoal_operator.outcome import Outcome
 from shoal_operator.planning import Plan
+from shoal_operator.scaling import FRESH
 from shoal_operator.status_report import GatewayReport, ModelReport, UpReport
 
 READY, STARTING, DRAINING, FAILED = (
@@ -29,7 +31,9 @@ MD = a_model(replicas=1, metadata={"creationTimestamp": T0.isoformat(), "uid": "
 def outcome(*replicas: Replica, revisions: tuple[Revision, ...] = (Revision("new"),), wanted: int = 1) -> Outcome:
     md = a_model(replicas=wanted)
     observed = Observed(replicas, revisions)
-    told = status.derive(md, desired(wanted), scaling.decide(md.spec), observed, Grant(("qwen",), ()), T0)
+    told = status.derive(
+        md, desired(wanted), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), observed, Grant(("qwen",), ()), T0
+    )
     return Outcome(desired(wanted), observed, Plan(), told)
 
 
@@ -114,7 +118,9 @@ def test_only_ready_replicas_are_routed_to() -> None:
         (a_replica("a"), a_replica("b", DRAINING), a_replica("c", STARTING), a_replica("d", FAILED)),
         (Revision("new", proven=True),),
     )
-    told = status.derive(MD, desired(1), scaling.decide(MD.spec), observed, Grant(("qwen",), ()), T0)
+    told = status.derive(
+        MD, desired(1), scaling.decide(MD.spec, 0, 0, UNKNOWN, FRESH, T0), observed, Grant(("qwen",), ()), T0
+    )
 
     route = routing.route(MD, told, observed)
 
@@ -148,7 +154,7 @@ def test_status_tells_everything_about_a_run() -> None:
             )
         ],
     )
-    load = LoadSnapshot(boot="b", models={"default/qwen": ModelLoad(waiting=3, in_flight=0)})
+    load = LoadMessage(boot="b", models={"default/qwen": ModelLoad(waiting=3, in_flight=0)})
 
     text = "\n".join(telling.describe(report, load, T0))
     without_load = "\n".join(telling.describe(report, None, T0))

@@ -5,28 +5,22 @@ from typing import Any
 import pytest
 
 from builders import a_model
+from shoal_api.rules import Fault
 from shoal_operator import one_machine, unbuilt
+from shoal_operator.unbuilt import Unbuilt
 
 _HF = "hf://Qwen/Qwen2.5-7B-Instruct"
 
 
-@pytest.mark.parametrize(
-    ("path", "spec"),
-    [
-        ("spec.scaling", {"scaling": {}}),
-        ("spec.scaling", {"scaling": {"maxReplicas": 2}}),
-        ("spec.routing.continuation", {"routing": {"continuation": "Exact"}}),
-    ],
-)
-def test_a_field_without_behaviour_is_refused_by_name(path: str, spec: dict[str, Any]) -> None:
-    faults = unbuilt.faults(a_model(**spec))
+def test_a_field_without_behaviour_is_refused_by_name() -> None:
+    table = (Unbuilt("spec.queue", lambda md: "queue" in md.spec.model_fields_set, "queues are not built"),)
 
-    assert [fault.path for fault in faults] == [path]
-    assert faults[0].sentence
+    assert unbuilt.faults(a_model(queue={"maxWaiting": 3}), table) == [Fault("spec.queue", "queues are not built")]
+    assert unbuilt.faults(a_model(), table) == []
 
 
 @pytest.mark.parametrize("spec", [{}, {"replicas": 2}, {"replicas": 2, "scaling": {"maxReplicas": 4}}])
-def test_a_named_number_of_replicas_overrides_scaling_and_is_served(spec: dict[str, Any]) -> None:
+def test_replicas_and_scaling_are_built(spec: dict[str, Any]) -> None:
     assert unbuilt.faults(a_model(**spec)) == []
 
 
@@ -42,7 +36,6 @@ def test_a_named_number_of_replicas_overrides_scaling_and_is_served(spec: dict[s
             {"engine": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}},
         ),
         ("spec.parallelism", {"parallelism": {"tensor": 4}, "resources": {"gpu": 2}}),
-        ("spec.scaling", {"scaling": {}}),
     ],
 )
 def test_what_one_machine_cannot_do_is_refused_by_name(path: str, spec: dict[str, Any]) -> None:

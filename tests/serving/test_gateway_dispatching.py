@@ -14,6 +14,7 @@ class Asker:
     def __init__(self, number: int) -> None:
         self.number = number
         self.tried: set[str] = set()
+        self.revision: str | None = None
         self.deadly = False
         self.endpoint: EndpointState | None = None
         self.end = ""

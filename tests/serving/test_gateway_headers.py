@@ -10,6 +10,7 @@ from shoal_serving.gateway import headers
     [
         "authorization",
         "x-api-key",
+        "api-key",
         "cookie",
         "x-shoal-mac",
         "x-shoal-anything",

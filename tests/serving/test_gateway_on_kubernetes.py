@@ -89,13 +89,12 @@ def test_replicas_come_and_go_as_their_slices_say(kube: FakeKube, tmp_path: Path
             await asyncio.to_thread(put_slice, kube, a)
             assert (await held).status == 200
             await asyncio.to_thread(put_slice, kube, b)
-            await soon(lambda: "endpoints=1" in gateway.log())
-            calls = len(a.calls)
-            await asyncio.to_thread(put_slice, kube, b)
+            await soon(lambda: gateway.log().count("models=1 endpoints=1") == 2)
+            assert (await ask(gateway, chat())).status == 200
+            assert (len(a.calls), len(b.calls)) == (1, 1)
             await asyncio.to_thread(kube.delete, MODELS, "default", "m")
-            await soon(lambda: "models=0" in gateway.log())
+            await soon(lambda: gateway.log().count("models=0 ") == 2)
             assert (await ask(gateway, chat())).status == 404
-            assert len(a.calls) == calls
 
     with on(kube, tmp_path) as gateway:
         asyncio.run(story())

@@ -198,9 +198,8 @@ def test_what_an_engine_gets_and_what_it_does_not(gateway: Gateway) -> None:
     async def story() -> None:
         async with engines("a") as (a,):
             await put(gateway, a)
-            headers = (
-                "authorization: Bearer s\r\nx-api-key: s\r\ncookie: s\r\nx-shoal-mac: forged\r\nx-shoal-limit: 9999\r\n"
-            )
+            headers = "authorization: Bearer s\r\nx-api-key: s\r\napi-key: s\r\ncookie: s\r\n"
+            headers += "x-shoal-mac: forged\r\nx-shoal-limit: 9999\r\n"
             headers += "x-request-id: mine-1\r\nx-forwarded-for: 1.2.3.4\r\nx-vllm-priority: 3\r\n"
             headers += "x-request-timeout-seconds: 1\r\n"
             answer = await ask(gateway, chat(model="m-alias"), "/v1/chat/completions?beta=true", headers)
@@ -211,7 +210,7 @@ def test_what_an_engine_gets_and_what_it_does_not(gateway: Gateway) -> None:
             assert call.headers["x-shoal-limit"] == "64"
             assert call.headers["x-vllm-priority"] == "3"
             assert call.headers["traceparent"].startswith("00-")
-            gone = ("authorization", "x-api-key", "cookie", "x-forwarded-for", "x-request-timeout-seconds")
+            gone = ("authorization", "x-api-key", "api-key", "cookie", "x-forwarded-for", "x-request-timeout-seconds")
             assert not call.headers.keys() & set(gone)
             assert answer.headers["x-request-id"] == "mine-1"
             assert answer.headers["x-shoal-model"] == "default/m; by=alias"

@@ -153,7 +153,7 @@ def _bud(
     arguments = [word for key, value in build_args.items() for word in ("--build-arg", f"{key}={value}")]
     mounts = [word for volume in volumes for word in ("--volume", volume)]
     run(
-        _buildah(place, "bud", "--tag", name, "--file", dockerfile, *arguments, *mounts, context),
+        _buildah(place, "bud", "--layers", "--tag", name, "--file", dockerfile, *arguments, *mounts, context),
         doing=f"building {name}",
         environment=ENVIRONMENT,
         timeout_seconds=BUILD_SECONDS,

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from shoal_api.load import LOAD_PATH, LoadSnapshot
+from shoal_api.load import LOAD_PATH, LOAD_STREAM_PATH, LoadMessage
 from shoal_serving.gateway import routes
 from shoal_serving.gateway.keys import Keyring
+from shoal_serving.gateway.load_telling import LoadStream
 from shoal_serving.gateway.route_table import RouteTable
 
 
@@ -19,7 +21,12 @@ def for_clients(table: Callable[[], RouteTable], keyring: Callable[[], Keyring |
     return app
 
 
-def internal(is_ready: Callable[[], bool], metrics: Callable[[], bytes], load: Callable[[], LoadSnapshot]) -> FastAPI:
+def internal(
+    is_ready: Callable[[], bool],
+    metrics: Callable[[], bytes],
+    load: Callable[[], LoadMessage],
+    load_stream: LoadStream,
+) -> FastAPI:
     """What Kubernetes, Prometheus and the operator reach."""
     app = FastAPI(title="Shoal gateway, internal", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -36,7 +43,9 @@ def internal(is_ready: Callable[[], bool], metrics: Callable[[], bytes], load: C
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get(LOAD_PATH)
-    async def show_load() -> LoadSnapshot:
+    async def show_load() -> LoadMessage:
         return load()
+
+    app.router.routes.append(Route(LOAD_STREAM_PATH, load_stream, methods=["POST"]))
 
     return app

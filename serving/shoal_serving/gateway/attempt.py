@@ -213,7 +213,7 @@ class Attempt:
         self.owner.commit(self, headers.of_response(connection.headers), length, data)
         if further and not self._forward(further):
             return
-        if connection.complete:
+        if connection.complete and self.stage is Stage.COMMITTED:
             receiver(connection)
 
     def _relay(self, connection: Connection) -> None:
@@ -235,7 +235,7 @@ class Attempt:
             self._cut("the connection to the replica was lost")
 
     def _forward(self, data: bytes) -> bool:
-        """Pass whole events on; false where one of them is an error, which ends the stream."""
+        """Pass whole events on; false where the stream is over by that: one of them is an error, or unreadable."""
         if b"error" in data and sse.may_hold_error(data) and self._forward_until_error(data):
             return False
         now = self.owner.clock()
@@ -243,7 +243,7 @@ class Attempt:
         self.last_read_at = now
         self._last_block = data
         self.owner.more(data)
-        return True
+        return self.stage is Stage.COMMITTED
 
     def _forward_until_error(self, data: bytes) -> bool:
         """Look into events of which one may be an error; what comes before it is passed on."""

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from shoal_serving.gateway import headers, keys, multipart, openai_shapes
+from shoal_api.modeldeployment import Continuation
+from shoal_serving.gateway import continuation, headers, keys, multipart, openai_shapes
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller
 from shoal_serving.gateway.multipart import Form, Pieces
 from shoal_serving.gateway.openai_shapes import Asked
 from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.transcript import Transcript
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard
@@ -25,6 +27,8 @@ class Checked(NamedTuple):
     """Header lines that every answer to this request has."""
     request_id: bytes
     caller: Caller
+    transcript: Transcript | None
+    """Where the stream can be continued exactly: what will be known of it."""
 
 
 def check(
@@ -35,7 +39,8 @@ def check(
     request_id: bytes,
     body: bytes | bytearray,
 ) -> Checked | Refusal:
-    """The request with its model, or why it is refused. `body` is read whole; only the value of `model` may change."""
+    """The request with its model, or why it is refused. `body` is read whole; only the value of `model` may change, and
+    token ids are asked for where they are needed to continue a stream."""
     asked = _asked(surface, read.content_type, body)
     if isinstance(asked, Refusal):
         return asked
@@ -51,6 +56,12 @@ def check(
     else:
         model_line = line.alias_line
         outgoing = _outgoing(body, asked, route.served_name)
+    transcript = None
+    is_exact = asked.stream and route.routing.continuation is Continuation.EXACT
+    if is_exact and isinstance(asked, Asked) and isinstance(outgoing, bytes):
+        transcript = continuation.begin(surface.path, asked.fields, outgoing, route)
+        if transcript is not None:
+            outgoing = continuation.asking_for_ids(outgoing)
     trace = read.traceparent
     if not trace:
         trace = switchboard.new_trace(switchboard.new_request_id() if read.request_id else request_id)
@@ -62,6 +73,7 @@ def check(
         b"x-request-id: %b\r\n%b" % (request_id, model_line),
         request_id,
         caller,
+        transcript,
     )
 
 

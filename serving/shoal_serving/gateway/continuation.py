@@ -1,60 +1,22 @@
-"""Decide whether a cut stream can go on exactly, and make of another replica's answer the rest of the first.
-
-While a stream runs, `Transcript` keeps the token ids that the engine was asked to send along and takes them out of what
-the client sees. After a cut the ids of prompt and answer so far become a token prompt for another replica of the same
-revision; its completion events become the client's kind of events again.
-"""
+"""Decide whether a stream could be continued exactly at another replica, and ask the engine for what that takes."""
 
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from shoal_serving.gateway import sse
-
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-
-DROPPED_HEADER = b"x-shoal-dropped"
-"""How many trailing ids the replica left out of a continuation's prompt, since they end inside a character."""
-CONTINUE_HEADER = b"x-shoal-continue"
-"""How many of the prompt's ids are answer so far: what the replica may drop from."""
+from shoal_api.routes import ModelRoute
+from shoal_serving.gateway.transcript import CHAT, COMPLETIONS, Transcript, Wish
 
 _MUST_BE_UNSET = (
-    *("tools", "functions", "structured_outputs", "logprobs", "top_logprobs", "prompt_logprobs", "echo", "seed"),
-    *("stop", "bad_words", "presence_penalty", "frequency_penalty", "min_tokens", "best_of", "use_beam_search"),
-    *("truncate_prompt_tokens", "prompt_embeds", "audio", "suffix", "return_token_ids", "return_tokens_as_token_ids"),
-    *(
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "kv_transfer_params",
-        "vllm_xargs",
-        "logprob_token_ids",
-    ),
+    *("tools", "functions", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("top_logprobs", "logprob_token_ids", "echo", "stop", "bad_words", "presence_penalty", "frequency_penalty"),
+    *("min_tokens", "best_of", "use_beam_search", "prompt_embeds", "audio", "suffix", "return_token_ids"),
+    *("return_tokens_as_token_ids", "kv_transfer_params", "vllm_xargs"),
 )
 """Fields that depend on more than the ids so far, or ask for more than text. 0, false, [] and null are unset."""
+_EVEN_ZERO_IS_SET = ("seed", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
 
-_NOT_FOR_COMPLETIONS = frozenset(
-    {"messages", "prompt", "max_tokens", "max_completion_tokens", "stream_options", "response_format", "n"}
-    | {"tool_choice", "parallel_tool_calls", "chat_template", "chat_template_kwargs", "add_generation_prompt"}
-    | {
-        "continue_final_message",
-        "modalities",
-        "reasoning_effort",
-        "include_reasoning",
-        "documents",
-        "mm_processor_kwargs",
-    }
-    | {"echo", "media_io_kwargs", "store", "metadata", "functions", "function_call", "tools"}
-)
-"""Fields of the client's body that mean nothing, or something else, to a completion of a token prompt."""
-
-_IDS = re.compile(rb'"token_ids":\[([0-9, ]*)\]')
-_PROMPT_IDS = re.compile(rb'"prompt_token_ids":\[([0-9, ]*)\]')
-_COMPLETIONS_DEFAULT = 16
-"""OpenAI's default of `max_tokens` for completions; chat has none."""
+_KEPT_BYTES = 16 * 1024
 
 
 def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> str:
@@ -65,8 +27,13 @@ def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> st
         return "the engine separates reasoning from the answer"
     if body.get("n") not in (None, 1):
         return "more than one choice"
+    if body.get("include_reasoning") is False:
+        return "the engine may leave ids out where it hides reasoning"
     for field in _MUST_BE_UNSET:
         if body.get(field):
+            return f"`{field}` is set"
+    for field in _EVEN_ZERO_IS_SET:
+        if body.get(field) is not None and body[field] is not False:
             return f"`{field}` is set"
     response_format = body.get("response_format")
     if response_format and not (isinstance(response_format, dict) and response_format.get("type") == "text"):
@@ -92,178 +59,18 @@ def _is_text_only(messages: object) -> bool:
     return True
 
 
+def begin(path: str, fields: Mapping[str, Any], body: bytes, route: ModelRoute) -> Transcript | None:
+    """The transcript of the stream that a request begins; None where it cannot be continued exactly."""
+    if why_not(path, fields, reasoning_parser=route.reasoning_parser):
+        return None
+    wish = Wish.of(path, {**fields, "model": route.served_name})
+    # What is kept must be small; the prompt, which may be large, is not part of it.
+    if len(body) > _KEPT_BYTES and len(json.dumps(wish.sampling)) > _KEPT_BYTES:
+        return None
+    return Transcript(wish)
+
+
 def asking_for_ids(body: bytes) -> bytes:
     """The body of an eligible request, asking for token ids; its other bytes stay as they are."""
     end = body.rstrip()
     return end[:-1] + b',"return_token_ids":true}'
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is kept of the client's request, once the request itself is no longer needed."""
-
-    path: str
-    sampling: Mapping[str, Any]
-    most: int | None
-    """Tokens the answer may have; None where the client set no limit."""
-    wants_usage: bool
-
-    @staticmethod
-    def of(path: str, body: Mapping[str, Any]) -> "Wish":
-        options = body.get("stream_options")
-        most = body.get("max_tokens")
-        if path == CHAT and body.get("max_completion_tokens") is not None:
-            most = body["max_completion_tokens"]
-        elif path == COMPLETIONS and "max_tokens" not in body:
-            most = _COMPLETIONS_DEFAULT
-        return Wish(
-            path,
-            {field: value for field, value in body.items() if field not in _NOT_FOR_COMPLETIONS},
-            most if isinstance(most, int) else None,
-            isinstance(options, dict) and options.get("include_usage") is True,
-        )
-
-
-class Transcript:
-    """What is known of one eligible stream: its first event, the ids so far, and whether it came to its end.
-
-    The ids stay the text that the engine sent until a cut needs their numbers.
-    """
-
-    __slots__ = ("_first", "_ids", "_prompt", "finished", "usage_sent", "wish")
-
-    def __init__(self, wish: Wish) -> None:
-        self.wish = wish
-        self._first = b""
-        self._prompt = b""
-        self._ids: list[bytes] = []
-        self.finished = False
-        self.usage_sent = False
-
-    def take(self, events: bytes) -> bytes:
-        """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
-        if not self._first:
-            self._first = events
-            match = _PROMPT_IDS.search(events)
-            if match:
-                self._prompt = match.group(1)
-                events = events[: match.start()] + b'"prompt_token_ids":null' + events[match.end() :]
-                self._first = events
-        if b'"token_ids":[' in events:
-            self._ids += [ids for ids in _IDS.findall(events) if ids]
-            events = _IDS.sub(b'"token_ids":null', events)
-        if not self.finished and b'"finish_reason":"' in events:
-            self.finished = True
-        if self.finished and b'"usage":{' in events:
-            self.usage_sent = True
-        return events
-
-    @property
-    def can_continue(self) -> bool:
-        """Whether what was seen is enough: the prompt's ids came, and the answer had not ended."""
-        return bool(self._prompt) and not self.is_whole
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the answer has its end, or all the tokens it may have: no replica is needed any more."""
-        return self.finished or (self.wish.most is not None and len(self.ids()) >= self.wish.most)
-
-    def ids(self) -> list[int]:
-        """The ids of the answer so far."""
-        return [int(number) for ids in self._ids for number in ids.split(b",")]
-
-    def prompt_ids(self) -> list[int]:
-        """The ids of the prompt."""
-        return [int(number) for number in self._prompt.split(b",")]
-
-    def head(self) -> dict[str, Any]:
-        """`id`, `created` and `model` of the first event: those of the whole answer."""
-        for event in sse.split(self._first):
-            data = sse.data_of(event)
-            if data and data != b"[DONE]":
-                found = json.loads(data)
-                return {field: found.get(field) for field in ("id", "created", "model")}
-        raise ValueError("a transcript whose first event holds no data")
-
-    def remaining(self) -> int | None:
-        """Tokens the answer may still have; None where the client set no limit."""
-        return None if self.wish.most is None else self.wish.most - len(self.ids())
-
-    def request(self) -> bytes:
-        """The body, for `/v1/completions` of another replica, that continues the answer."""
-        body = dict(self.wish.sampling) | {
-            "prompt": self.prompt_ids() + self.ids(),
-            "max_tokens": self.remaining(),
-            "stream": True,
-            "return_token_ids": True,
-            "add_special_tokens": False,
-        }
-        return json.dumps(body, separators=(",", ":")).encode()
-
-    def drop(self, count: int) -> None:
-        """The replica left out `count` trailing ids that end inside a character: they are not part of the answer."""
-        if count > 0:
-            self._ids = [",".join(map(str, self.ids()[:-count])).encode()] if count < len(self.ids()) else []
-
-    def usage(self) -> dict[str, int]:
-        """The usage of the one unbroken request."""
-        prompt, answer = len(self.prompt_ids()), len(self.ids())
-        return {"prompt_tokens": prompt, "total_tokens": prompt + answer, "completion_tokens": answer}
-
-    def ending(self) -> bytes:
-        """What a whole answer still lacks: the reason of its end, usage where asked for, `[DONE]`."""
-        missing = b""
-        if not self.finished:
-            missing = _event(self._chunk([self._choice({"finish_reason": "length"})]))
-        if self.wish.wants_usage and not self.usage_sent:
-            missing += _event(self._chunk([]) | {"usage": self.usage()})
-        return missing + b"data: [DONE]\n\n"
-
-    def converted(self, events: bytes) -> bytes:
-        """Whole events of the continuing completion as events of the client's first stream."""
-        events = self.take(events)
-        out = []
-        for event in sse.split(events):
-            data = sse.data_of(event)
-            if data is None or data == b"[DONE]":
-                out.append(event)
-                continue
-            chunk = json.loads(data)
-            choices = [self._choice(choice) for choice in chunk.get("choices") or []]
-            converted = self._chunk(choices)
-            if chunk.get("usage") is not None:
-                converted["usage"] = self.usage()
-            out.append(_event(converted))
-        return b"".join(out)
-
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        kind = "chat.completion.chunk" if self.wish.path == CHAT else "text_completion"
-        head = self.head()
-        return {
-            "id": head["id"],
-            "object": kind,
-            "created": head["created"],
-            "model": head["model"],
-            "choices": choices,
-        }
-
-    def _choice(self, choice: Mapping[str, Any]) -> dict[str, Any]:
-        text = choice.get("text") or ""
-        said: dict[str, Any] = {"delta": {"content": text}} if self.wish.path == CHAT else {"text": text}
-        end = {field: choice.get(field) for field in ("logprobs", "finish_reason", "stop_reason")}
-        return {"index": 0} | said | end
-
-
-def _event(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
-
-
-def without_cut_character(ids: list[int], answer: int, text_of: Callable[[list[int]], str]) -> int:
-    """How many trailing ids of `ids` to drop (of the last `answer`), so that no character is cut at the text's end.
-
-    `text_of` decodes ids; a text that ends inside a character ends with the replacement character U+FFFD.
-    """
-    dropped = 0
-    while dropped < answer and text_of(ids[: len(ids) - dropped]).endswith("\ufffd"):
-        dropped += 1
-    return dropped

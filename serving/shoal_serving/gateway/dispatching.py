@@ -1,7 +1,7 @@
 """Bring the requests of one model and its endpoints together: at once where there is room, else in order of arrival."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from shoal_api.routes import Endpoint, ModelRoute
@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 class EndpointState:
     """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
 
-    __slots__ = ("facts", "gone", "health", "in_flight", "uid")
+    __slots__ = ("elsewhere", "facts", "gone", "health", "in_flight", "uid")
 
     def __init__(self, facts: Endpoint) -> None:
         self.facts = facts
         self.uid = facts.uid
         self.in_flight = 0
+        self.elsewhere = 0
         self.health = Health()
         self.gone = False
 
@@ -38,6 +39,8 @@ class Asking(Protocol[E_contra]):
 
     number: int
     tried: set[str]
+    revision: str | None
+    """Only endpoints of this revision will do; None where any will."""
 
     def is_deadly(self) -> bool:
         """Whether an engine ended over it already."""
@@ -67,6 +70,7 @@ class Dispatcher(Generic[E]):
         self.limit = route.queue.max_in_flight_per_replica
         self.endpoints: tuple[E, ...] = ()
         self.in_flight = 0
+        self.asked = 0
         self.room: WaitingRoom[Asking[E]] = WaitingRoom()
         self._make_endpoint = make_endpoint
         self._clock = clock
@@ -108,6 +112,7 @@ class Dispatcher(Generic[E]):
     def ask(self, ticket: Asking[E]) -> E | Admission:
         """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
         now = self._clock()
+        self.asked += 1
         if not self.room:
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
@@ -141,9 +146,9 @@ class Dispatcher(Generic[E]):
         """A waiting request goes without being served."""
         self.room.leave(ticket)
 
-    def has_untried(self, tried: set[str]) -> bool:
-        """Whether the route has an endpoint on which no attempt was spent."""
-        return any(endpoint.uid not in tried for endpoint in self.endpoints)
+    def has_untried(self, tried: set[str], revision: str | None = None) -> bool:
+        """Whether the route has an endpoint (of this revision) on which no attempt was spent."""
+        return any(endpoint.uid not in tried for endpoint in self._of_revision(revision))
 
     def wake(self) -> None:
         """Send as many as there is room for, in order, and not one more."""
@@ -153,13 +158,14 @@ class Dispatcher(Generic[E]):
         grants: list[tuple[Asking[E], E]] = []
         stranded: list[Asking[E]] = []
         for ticket in self.room:
-            endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
+            candidates = self._of_revision(ticket.revision)
+            endpoint = balancing.pick(candidates, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
                 self._reserve(endpoint)
                 grants.append((ticket, endpoint))
             elif not ticket.tried:
                 break
-            elif ticket.is_deadly() and not self.has_untried(ticket.tried):
+            elif ticket.is_deadly() and not self.has_untried(ticket.tried, ticket.revision):
                 stranded.append(ticket)
         for ticket, _ in grants:
             self.room.leave(ticket)
@@ -178,6 +184,11 @@ class Dispatcher(Generic[E]):
             if endpoint.in_flight:
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
+
+    def _of_revision(self, revision: str | None) -> Sequence[E]:
+        if revision is None:
+            return self.endpoints
+        return [endpoint for endpoint in self.endpoints if endpoint.facts.revision == revision]
 
     def _reserve(self, endpoint: E) -> None:
         endpoint.in_flight += 1

@@ -2,15 +2,17 @@
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from shoal_api.routes import ModelRoute
-from shoal_serving.gateway import errors
+from shoal_serving.gateway import rest
 from shoal_serving.gateway.attempt import Attempt, Outgoing, Stage
 from shoal_serving.gateway.checking import Checked
 from shoal_serving.gateway.errors import Outcome, Refusal
+from shoal_serving.gateway.reply import Client, Reply
 from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
+from shoal_serving.gateway.transcript import Transcript, Unreadable
 from shoal_serving.gateway.upstream import LiveEndpoint
 from shoal_serving.gateway.waiting_room import Admission
 
@@ -19,29 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 15.0
-_HEARTBEAT = b": waiting\n\n"
-_STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
 _CANCELLED_STATUS = 499
-
-
-class Client(Protocol):
-    """What an exchange needs of the connection that asked."""
-
-    def answer(self, status: int, lines: bytes, body: bytes) -> None:
-        """A whole answer."""
-
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
-        """The head of an answer, and its first bytes; `length` where it is known."""
-
-    def more(self, data: bytes) -> None:
-        """Further bytes."""
-
-    def end(self, data: bytes = b"", *, close: bool = False) -> None:
-        """The last bytes."""
-
-    def cut(self) -> None:
-        """Close the connection in the middle: what was sent is not whole."""
 
 
 class Exchange:
@@ -50,13 +30,12 @@ class Exchange:
     # Defaults on the class cost nothing per request; most requests never change most of these.
     history: History = NONE_YET
     _attempt: Attempt | None = None
-    _is_committed = False
-    _is_early = False
+    _is_continuing = False
+    """The stream was cut, and its rest is looked for or comes from another replica."""
+    _is_client_slow = False
+    revision: str | None = None
     _is_done = False
-    _last_write = 0.0
     _queue_seconds = 0.0
-    _sent_bytes = 0
-    _status = 0
 
     def __init__(
         self,
@@ -75,7 +54,7 @@ class Exchange:
         self.number = switchboard.next_number()
         self.tried: set[str] = set()
         self._switchboard = switchboard
-        self._client = client
+        self._reply = Reply(client, surface.dialect, checked.request_id)
         self._is_asked_stream = checked.stream
         self._request_id = checked.request_id
         self._client_lines = checked.client_lines
@@ -84,6 +63,7 @@ class Exchange:
         self._engine_lines = checked.engine_lines
         self._body = checked.body
         self._caller = checked.caller
+        self._transcript = checked.transcript
         self._size = size
 
     # -- before an endpoint has it
@@ -120,6 +100,8 @@ class Exchange:
             attempt.send(connection, self._outgoing())
 
     def _outgoing(self) -> Outgoing:
+        if self._is_continuing and self._transcript is not None:
+            return rest.request(self._transcript, self._engine_lines, self._line.dispatcher.limit)
         return (self._first_line, self._engine_lines, self._line.dispatcher.limit, self._body)
 
     def is_deadly(self) -> bool:
@@ -138,60 +120,92 @@ class Exchange:
 
     def pass_on(self, attempt: Attempt, lines: bytes, body: bytes) -> None:
         """The most frequent end: a complete answer."""
+        if self._is_continuing:
+            self.ended(attempt, Happening.FAILED)
+            return
         self._through(Happening.COMPLETE)
-        if self._is_early:
+        if self._reply.is_early:
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
             return
-        self._status = attempt.status
-        self._sent_bytes = len(body)
-        self._client.answer(attempt.status, lines + self._own_lines(attempt), body)
+        self._reply.answer(attempt.status, lines + self._own_lines(attempt), body)
         self._line.dispatcher.release(attempt.endpoint)
         self._finish(Outcome.OK, attempt)
 
     def commit(self, attempt: Attempt, lines: bytes, length: int | None, data: bytes) -> None:
         """The answer begins. Its request is not needed any more."""
-        self._is_committed = True
+        transcript = self._transcript
+        if transcript is not None and self._is_continuing:
+            self._commit_rest(attempt, transcript, data)
+            return
         self._give_back_body()
-        self._status = attempt.status
-        self._sent_bytes = len(data)
-        self._last_write = attempt.last_read_at
         if attempt.is_stream:
             self._line.metrics.first_token.observe(attempt.last_read_at - self.arrived)
-        if self._is_early:
-            self._client.more(data)
+            if transcript is not None:
+                data = self._begin_transcript(transcript, data)
         else:
-            self._client.begin(attempt.status, lines + self._own_lines(attempt), length, data)
+            self._transcript = None
+        lines += self._own_lines(attempt)
+        self._reply.begin(attempt.status, lines, length, data, attempt.last_read_at)
 
     def more(self, data: bytes) -> None:
         """Further bytes of the committed answer."""
-        self._sent_bytes += len(data)
-        self._client.more(data)
+        if self._transcript is not None:
+            try:
+                data = self._transcript.show(data)
+            except Unreadable as error:
+                self._abandon_rest(str(error))
+                return
+        self._reply.more(data)
 
     def passed_on(self, attempt: Attempt) -> None:
         """The committed answer is complete."""
         self._through(Happening.COMPLETE)
-        self._client.end()
+        self._reply.end()
         self._line.dispatcher.release(attempt.endpoint)
-        self._finish(Outcome.OK, attempt)
+        if self._is_continuing:
+            self._finish(Outcome.CONTINUED)
+        else:
+            self._finish(Outcome.OK, attempt)
 
     def cut(self, attempt: Attempt, because: str) -> None:
-        """The one place that decides on an answer that broke after its commit: a stream ends in an error event."""
+        """The one place that decides on an answer that broke after its commit: it goes on elsewhere, or is lost."""
         self._log("UpstreamLost", attempt, because)
-        self._through(Happening.CUT)
-        if attempt.is_stream:
-            lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
-            self._client.end(errors.event(lost, self.surface.dialect), close=True)
+        endpoint, dispatcher, transcript = attempt.endpoint, self._line.dispatcher, self._transcript
+        revision = endpoint.facts.revision
+        decided = verdict(
+            Happening.CUT,
+            self.history,
+            committed=True,
+            untried=dispatcher.has_untried(self.tried | {endpoint.uid}, revision),
+            exact=transcript is not None and transcript.can_continue and not self._switchboard.is_shedding,
+        )
+        self._line.metrics.count_attempt(Happening.CUT)
+        self.history = decided.history
+        self._attempt = None
+        if decided.step is Step.CONTINUE:
+            self._is_continuing = True
+            self.tried.add(endpoint.uid)
+            self.revision = revision
+            self._queued_at = self.clock()
+            self._reply.heard(attempt.last_read_at)
+            dispatcher.ask_again(self, endpoint)
+            return
+        if transcript is not None and transcript.is_whole:
+            self._reply.end(transcript.ending())
+            self._finish(Outcome.CONTINUED)
+        elif attempt.is_stream:
+            self._lose()
         else:
-            self._client.cut()
-        self._line.dispatcher.release(attempt.endpoint)
-        self._finish(Outcome.UPSTREAM_LOST)
+            self._reply.cut()
+            self._finish(Outcome.UPSTREAM_LOST)
+        dispatcher.release(endpoint)
 
     def ended(self, attempt: Attempt, happening: Happening, found: Refusal | None = None) -> None:
         """The attempt brought no answer: decide what follows."""
         endpoint, switchboard, dispatcher = attempt.endpoint, self._switchboard, self._line.dispatcher
         self._line.metrics.count_attempt(happening)
         self._log(happening.name.title(), attempt, f"status {found.status}" if found else happening)
-        untried = dispatcher.has_untried(self.tried | {endpoint.uid})
+        untried = dispatcher.has_untried(self.tried | {endpoint.uid}, self.revision)
         decided = verdict(happening, self.history, committed=False, untried=untried)
         self.history = decided.history
         if decided.tried:
@@ -207,6 +221,41 @@ class Exchange:
             return
         dispatcher.release(endpoint)
         self._refuse(self._refusal(decided.step, found))
+
+    # -- the rest of a cut stream
+
+    def _begin_transcript(self, transcript: Transcript, data: bytes) -> bytes:
+        """The first events as the client may see them; what is kept of them counts as held."""
+        data = transcript.take(data)
+        if self._switchboard.budget.take(transcript.prompt_bytes):
+            self._size = transcript.prompt_bytes
+        else:
+            transcript.forget_prompt()
+        return data
+
+    def _commit_rest(self, attempt: Attempt, transcript: Transcript, data: bytes) -> None:
+        """The rest of the cut stream begins, at another replica."""
+        dropped = rest.dropped(attempt)
+        if dropped is None:
+            attempt.abandon()
+            self.ended(attempt, Happening.FAILED)
+            return
+        self._log("Continued", attempt, f"{len(transcript.ids())} tokens were there, {dropped} of them are made again")
+        transcript.resume(dropped)
+        if self._is_client_slow and attempt.connection is not None:
+            attempt.connection.pause()
+        self.more(data)
+
+    def _abandon_rest(self, because: str) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.abandon()
+            self.cut(attempt, because)
+
+    def _lose(self) -> None:
+        """A committed stream has no end."""
+        self._reply.lose()
+        self._finish(Outcome.UPSTREAM_LOST)
 
     def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
         if step is Step.PASS_ON and found is not None:
@@ -232,12 +281,15 @@ class Exchange:
             attempt.time_out(now, self._is_asked_stream, timeouts.first_byte_seconds, timeouts.idle_seconds)
             if self._is_done:
                 return
-        if self._is_committed:
-            if attempt is not None and attempt.is_stream:
-                silent_since = max(self._last_write, attempt.last_read_at)
-                self._heartbeat(now, silent_since, HEARTBEAT_SECONDS)
-        elif self._is_asked_stream and route.queue.heartbeat_after_seconds:
-            self._heartbeat_early(now, route.queue.heartbeat_after_seconds)
+            attempt = self._attempt
+        reply = self._reply
+        if not reply.is_committed:
+            if self._is_asked_stream and route.queue.heartbeat_after_seconds:
+                reply.beat_early(now, self.arrived, route.queue.heartbeat_after_seconds, self._own_lines(None))
+        elif attempt is None or attempt.stage is not Stage.COMMITTED:
+            reply.beat(now)
+        elif attempt.is_stream:
+            reply.beat(now, attempt.last_read_at)
 
     def shed(self) -> None:
         """The gateway stops and its drain is over: a waiting request is refused."""
@@ -263,11 +315,14 @@ class Exchange:
 
     def client_slow(self) -> None:
         """The client does not keep up: the engine's socket waits, too."""
-        if self._is_committed and self._attempt is not None and self._attempt.connection is not None:
-            self._attempt.connection.pause()
+        self._is_client_slow = True
+        attempt = self._attempt
+        if attempt is not None and attempt.stage is Stage.COMMITTED and attempt.connection is not None:
+            attempt.connection.pause()
 
     def client_ready(self) -> None:
         """The client caught up."""
+        self._is_client_slow = False
         attempt = self._attempt
         if attempt is not None and attempt.connection is not None and attempt.connection.paused:
             attempt.last_read_at = self.clock()
@@ -277,7 +332,7 @@ class Exchange:
         """Whether the wait ended in a refusal."""
         if route.cannot_start and not self._line.dispatcher.endpoints:
             refusal = _cannot_start(route)
-        elif now - self.arrived > route.queue.max_wait_seconds:
+        elif now - (self._queued_at if self._is_continuing else self.arrived) > route.queue.max_wait_seconds:
             refusal = self._switchboard.waited_in_vain(self._line)
         else:
             return False
@@ -285,19 +340,6 @@ class Exchange:
         self._queue_seconds += now - self._queued_at
         self._refuse(refusal)
         return True
-
-    def _heartbeat_early(self, now: float, after: float) -> None:
-        if self._is_early:
-            self._heartbeat(now, self._last_write, min(after, HEARTBEAT_SECONDS))
-        elif now - self.arrived > after:
-            self._is_early = True
-            self._last_write = now
-            self._client.begin(200, _STREAM_LINES + self._own_lines(None), None, _HEARTBEAT)
-
-    def _heartbeat(self, now: float, silent_since: float, seconds: float) -> None:
-        if now - silent_since > seconds:
-            self._last_write = now
-            self._client.more(_HEARTBEAT)
 
     # -- the ends
 
@@ -317,17 +359,11 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error."""
-        dialect = self.surface.dialect
-        if self._is_early:
-            self._status = 200
-            self._client.end(errors.event(refusal, dialect), close=True)
+        if self._reply.is_committed:
+            self._lose()
         else:
-            self._status = refusal.status
-            body = errors.body(refusal, dialect, self._request_id.decode("ascii"))
-            self._sent_bytes = len(body)
-            lines = b"content-type: application/json\r\n" + self._own_lines(None) + errors.retry_headers(refusal)
-            self._client.answer(refusal.status, lines, body)
-        self._finish(refusal.outcome)
+            self._reply.refuse(refusal, self._own_lines(None))
+            self._finish(refusal.outcome)
 
     def _give_back_body(self) -> None:
         self._switchboard.budget.give_back(self._size)
@@ -358,12 +394,12 @@ class Exchange:
             self._line.route.id,
             self.surface.path,
             outcome,
-            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._status,
+            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._reply.status,
             self.history.attempts,
             self._queue_seconds,
             first_byte,
             duration,
-            self._sent_bytes,
+            self._reply.size,
         )
 
     def _log(self, reason: str, attempt: Attempt, because: str) -> None:

@@ -17,7 +17,7 @@ _HOP_BY_HOP = (
     b"transfer-encoding",
     b"upgrade",
 )
-_CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")
+_CREDENTIALS = (b"authorization", b"x-api-key", b"api-key", b"cookie")
 _OBEYED_BY_RAY = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 # An engine that answered in gzip could not be looked into; the body, its length and `host` are written anew.
 _OURS = (b"accept-encoding", b"expect", b"content-length", b"host", b"forwarded")

@@ -19,7 +19,7 @@ HELP: dict[str, str] = {
     "shoal_requests_waiting": "Requests that wait for an endpoint, by model.",
     "shoal_requests_in_flight": "Requests that an endpoint works on, by model.",
     "shoal_endpoints": "Endpoints by model and state: open, busy (skipped for a moment), out (could not be reached).",
-    "shoal_held_bytes": "Bytes of request bodies that this process holds.",
+    "shoal_held_bytes": "Bytes that this process holds: request bodies, and prompt ids of streams that may go on.",
     "shoal_open_connections": "Connections that clients have open.",
     "shoal_upstream_idle_connections": "Connections to endpoints that are kept for the next request, by model.",
     "shoal_queue_wait_seconds": "Time that a request waited for an endpoint, by model.",

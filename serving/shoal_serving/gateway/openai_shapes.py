@@ -20,6 +20,8 @@ class Asked(NamedTuple):
 
     model: str
     stream: bool
+    fields: dict[str, Any]
+    """The whole body, parsed; kept by nobody."""
 
 
 def read(body: bytes) -> Asked | Refusal:
@@ -32,7 +34,7 @@ def read(body: bytes) -> Asked | Refusal:
         return Refusal(400, "The body of the request must be a JSON object.", "invalid_json")
     model = found.get("model")
     if type(model) is str and model:
-        return Asked(model, found.get("stream") is True)
+        return Asked(model, found.get("stream") is True, found)
     if model is None or model == "":
         return MISSING_MODEL
     return Refusal(400, "Invalid type for 'model': a string is expected.", "invalid_type", "model")

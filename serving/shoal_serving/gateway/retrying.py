@@ -49,8 +49,10 @@ class Step(StrEnum):
     """503 as well, but it should not be tried again: it ended two engines."""
     TIMED_OUT = "timed_out"
     """504 `engine_timeout`."""
+    CONTINUE = "continue"
+    """The rest of the committed stream comes from an endpoint of the same revision that was not tried."""
     LOST = "lost"
-    """The committed answer cannot go on here: continuation where exact, else the end in an error."""
+    """The committed answer ends in an error."""
 
 
 _DEATHS = frozenset({Happening.CLOSED, Happening.FAILED, Happening.CUT})
@@ -78,8 +80,11 @@ class Verdict:
 NONE_YET = History()
 
 
-def verdict(happening: Happening, history: History, *, committed: bool, untried: bool) -> Verdict:
-    """What follows on `happening`. `untried`: whether the route has another endpoint with no attempt spent on it."""
+def verdict(happening: Happening, history: History, *, committed: bool, untried: bool, exact: bool = False) -> Verdict:
+    """What follows on `happening`. `untried`: whether the route has another endpoint with no attempt spent on it.
+
+    `exact`: the committed answer is a stream that another endpoint can go on with.
+    """
     if happening is Happening.UNREACHABLE and history.doubted:
         # The connection was not old: the engine behind it is gone, and this request was the last it saw.
         happening = Happening.CLOSED
@@ -90,17 +95,23 @@ def verdict(happening: Happening, history: History, *, committed: bool, untried:
             return Verdict(Step.SAME_AGAIN, replace(history, doubted=True), tried=False)
         happening = Happening.CLOSED
     after = History(history.attempts + 1, history.deaths + (happening in _DEATHS))
-    return Verdict(_step(happening, after, committed, untried), after, tried=True)
-
-
-def _step(happening: Happening, after: History, committed: bool, untried: bool) -> Step:
     if committed:
-        return Step.LOST
+        step = Step.CONTINUE if exact and _may_try_again(after, untried) else Step.LOST
+    else:
+        step = _step(happening, after, untried)
+    return Verdict(step, after, tried=True)
+
+
+def _may_try_again(after: History, untried: bool) -> bool:
+    return after.attempts < ATTEMPTS_MOST and after.deaths < DEATHS_MOST and untried
+
+
+def _step(happening: Happening, after: History, untried: bool) -> Step:
     if happening is Happening.REJECTED:
         return Step.PASS_ON
     if happening is Happening.NO_FIRST_BYTE:
         return Step.TIMED_OUT
-    if after.attempts < ATTEMPTS_MOST and after.deaths < DEATHS_MOST and untried:
+    if _may_try_again(after, untried):
         return Step.ANOTHER
     if happening is Happening.FAILED:
         return Step.PASS_ON

@@ -17,6 +17,7 @@ from shoal_serving.gateway import app, keys, relay, upstream
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.cluster_source import ClusterSource, child_command
 from shoal_serving.gateway.keys import NO_KEYS
+from shoal_serving.gateway.load_telling import LoadStream
 from shoal_serving.gateway.metrics import Exposition
 from shoal_serving.gateway.settings import Address, Cluster, Settings
 from shoal_serving.gateway.switchboard import SWEEP_SECONDS, Switchboard, boot_random
@@ -70,7 +71,8 @@ async def serve(
         return routes.has_content and not switchboard.is_draining
 
     client_config = _config(app.for_clients(lambda: switchboard.table, lambda: switchboard.keyring))
-    internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load))
+    load_stream = LoadStream(switchboard, switchboard.alarm, settings.master_key)
+    internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load, load_stream))
     internal_state = ServerState()
     front = await _listen("--listen", settings.listen, lambda: relay.Relay(switchboard, client_config, clients))
     try:

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from random import Random
 
-from shoal_api.load import LoadSnapshot, ModelLoad
+from shoal_api import load as treaty
+from shoal_api.load import LoadMessage, ModelLoad
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
@@ -14,6 +15,7 @@ from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.keys import Caller, Keyring
+from shoal_serving.gateway.load_telling import Alarm
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
 from shoal_serving.gateway.route_table import RouteTable
 from shoal_serving.gateway.surfaces import Surface
@@ -28,11 +30,13 @@ SWEEP_SECONDS = 0.1
 class Line:
     """One model: its dispatcher, its counts, and what is said of it in every answer."""
 
-    __slots__ = ("alias_line", "canonical_line", "dispatcher", "metrics")
+    __slots__ = ("alias_line", "busy_at", "canonical_line", "counted", "dispatcher", "metrics")
 
     def __init__(self, dispatcher: Dispatcher[LiveEndpoint], metrics: ModelMetrics) -> None:
         self.dispatcher = dispatcher
         self.metrics = metrics
+        self.counted = 0
+        self.busy_at: float | None = None
         model = dispatcher.route.id.encode()
         self.canonical_line = b"x-shoal-model: %b; by=canonical\r\n" % model
         self.alias_line = b"x-shoal-model: %b; by=alias\r\n" % model
@@ -41,6 +45,12 @@ class Line:
     def route(self) -> ModelRoute:
         """The facts in force."""
         return self.dispatcher.route
+
+    def note_use(self, now: float) -> None:
+        """Remember when somebody last asked, without a clock on the way of each request."""
+        dispatcher = self.dispatcher
+        if dispatcher.asked != self.counted or dispatcher.in_flight or dispatcher.room:
+            self.counted, self.busy_at = dispatcher.asked, now
 
 
 class Switchboard:
@@ -67,6 +77,7 @@ class Switchboard:
         self.exchanges: set[Exchange] = set()
         self.nameless = ModelMetrics()
         self.boot = f"{random.getrandbits(64):016x}"
+        self.alarm = Alarm()
         self.is_draining = False
         self.is_shedding = False
         self._make_endpoint = make_endpoint
@@ -75,6 +86,7 @@ class Switchboard:
         self._lines: dict[str, Line] = {}
         self._metrics: dict[str, ModelMetrics] = {}
         self._numbers = 0
+        self._began = clock()
 
     # -- routes
 
@@ -117,8 +129,11 @@ class Switchboard:
         return line
 
     def waits(self, line: Line) -> None:
-        """A request began to wait."""
-        if not line.dispatcher.endpoints and len(line.dispatcher.room) == 1:
+        """A request began to wait; where there is no replica at all, the operator must know at once."""
+        if line.dispatcher.endpoints:
+            return
+        self.alarm.ring()
+        if len(line.dispatcher.room) == 1:
             log.info("model=%s reason=FirstHeld because=a request waits and no replica is ready", line.route.id)
 
     # -- keys
@@ -246,6 +261,7 @@ class Switchboard:
         for exchange in list(self.exchanges):
             exchange.check(now)
         for line in self._lines.values():
+            line.note_use(now)
             for endpoint in line.dispatcher.endpoints:
                 if endpoint.idle:
                     endpoint.close_idle(now - IDLE_SECONDS)
@@ -263,18 +279,39 @@ class Switchboard:
             line.dispatcher.close()
         self.access_log.flush()
 
-    def load(self) -> LoadSnapshot:
-        """What the operator asks for."""
+    # -- load
+
+    def loads(self) -> dict[str, ModelLoad]:
+        """Every model that was asked for since this gateway began."""
+        now = self.clock()
         models = {}
         for line in self._lines.values():
+            line.note_use(now)
             dispatcher = line.dispatcher
-            if dispatcher.in_flight or dispatcher.room:
+            if line.busy_at is not None:
                 models[line.route.id] = ModelLoad(
                     waiting=len(dispatcher.room),
                     in_flight=dispatcher.in_flight,
                     in_flight_by_replica=dict(dispatcher.in_flight_by_replica()),
+                    idle_seconds=round(now - line.busy_at, 1),
                 )
-        return LoadSnapshot(boot=self.boot, models=models)
+        return models
+
+    def load(self) -> LoadMessage:
+        """Who waits and runs now."""
+        models = {model: load for model, load in self.loads().items() if load.waiting or load.in_flight}
+        return LoadMessage(version=treaty.VERSION, boot=self.boot, uptime_seconds=self.uptime_seconds(), models=models)
+
+    def uptime_seconds(self) -> float:
+        """How long this gateway counts already."""
+        return round(self.clock() - self._began, 1)
+
+    def put_elsewhere(self, elsewhere: Mapping[str, Mapping[str, int]]) -> None:
+        """What other gateways have in flight, by model and replica."""
+        for line in self._lines.values():
+            by_replica = elsewhere.get(line.route.id, {})
+            for endpoint in line.dispatcher.endpoints:
+                endpoint.elsewhere = by_replica.get(endpoint.facts.replica, 0)
 
     def reading(self, open_connections: int, watches: Mapping[str, WatchState]) -> Reading:
         """What the metrics show."""

@@ -49,7 +49,7 @@ def _run(config: ReplicaConfig, file: Path) -> Ending:
     except OSError as error:
         return _give_up(config, LastWords(f"the directory {config.directory} cannot be made: {error.strerror}", True))
     try:
-        if own_port.is_taken(config.host, config.port):
+        if config.rank == 0 and own_port.is_taken(config.host, config.port):
             sentence = (
                 f"port {config.port} on {config.host} is taken by another program: end that one or choose another port"
             )

@@ -9,6 +9,7 @@ from shoal_api.replica_config import ReplicaConfig
 
 NAME_VARIABLE = "POD_NAME"
 UID_VARIABLE = "POD_UID"
+ADDRESS_VARIABLE = "POD_IP"
 
 _KEY_BYTES = 32
 
@@ -34,7 +35,13 @@ def read(file: Path, environment: Mapping[str, str]) -> ReplicaConfig:
             "the replica does not know its own name and UID: set `replica` and `replicaUid` in the configuration, "
             f"or {NAME_VARIABLE} and {UID_VARIABLE} in the environment"
         )
-    return config.model_copy(update={"replica": name, "replica_uid": uid})
+    address = config.address or environment.get(ADDRESS_VARIABLE, "")
+    if config.nodes > 1 and not (address and config.head):
+        raise BadConfig(
+            "a replica of several pods needs to know where they reach each other: set `head` in the configuration, and "
+            f"`address` there or {ADDRESS_VARIABLE} in the environment"
+        )
+    return config.model_copy(update={"replica": name, "replica_uid": uid, "address": address})
 
 
 def read_model_key(config: ReplicaConfig) -> bytes:

@@ -10,12 +10,13 @@ from ray import serve
 
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_serving.replica import config as configuration
-from shoal_serving.replica import engine_log, forking, ranks, self_test
+from shoal_serving.replica import engine_log, engines, forking, ranks, self_test
 from shoal_serving.replica.admission import Admission
 from shoal_serving.replica.door import App, Door
 from shoal_serving.replica.engine_args import RefusedArgument
 from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Notebook, Serving, Vital
 from shoal_serving.replica.ranks import Layout
+from shoal_serving.replica.resuming import Resuming
 
 _WATCH_SECONDS = 0.25
 _FOREVER = 10.0**9
@@ -49,7 +50,7 @@ class Replica:
         notebook.report(Stage.IMPORTS)
         layout = ranks.lay_out(config)
         key = configuration.read_model_key(config)
-        engine = importlib.import_module("shoal_serving.replica.engine")
+        engine = importlib.import_module(engines.module(os.environ))
         if forking.join_server():
             forking.use_server()
         arguments = engine.parse(config, layout)
@@ -62,7 +63,8 @@ class Replica:
         self._advance(notebook, Stage.SELF_TEST)
         await self._test(app, config.served_name, notebook)
         admission = Admission(key, config.replica_uid, config.settle_seconds)
-        self._door = Door(app, admission, self, time.monotonic)
+        resuming = Resuming(app, self._engine.text_of, self._engine.default_max_tokens)
+        self._door = Door(resuming, admission, self, time.monotonic)
         self._ready = True
 
     def _advance(self, notebook: Notebook, stage: Stage) -> None:

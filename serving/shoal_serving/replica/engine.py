@@ -77,6 +77,17 @@ class Engine:
         app.state.server = _Server()
         return app  # type: ignore[no-any-return]
 
+    def text_of(self, ids: list[int]) -> str:
+        """The text of token ids, as a stream of them shows it; empty where the engine runs without a tokenizer."""
+        tokenizer = self._client.tokenizer
+        return "" if tokenizer is None else str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    @property
+    def default_max_tokens(self) -> int | None:
+        """The limit that the model's own generation configuration sets for answers, if it has one."""
+        most = self._client.model_config.get_diff_sampling_param().get("max_tokens")
+        return most if isinstance(most, int) else None
+
     @property
     def is_dead(self) -> bool:
         return self._client is not None and bool(self._client.errored)

@@ -58,12 +58,8 @@ def _let_through(word: str) -> None:
         raise RefusedArgument(
             f"engine.args contains {word}: flags that load a configuration file or code of the caller's own are refused"
         )
-    if _logs_prompts(word):
+    if engine_flags.logs_prompts(word):
         raise RefusedArgument(f"engine.args contains {word}: prompts and answers never go into logs; remove it")
-
-
-def _logs_prompts(word: str) -> bool:
-    return re.fullmatch(r"--enable[-_]log[-_](requests|outputs)(=.*)?", word) is not None
 
 
 def _ours(config: ReplicaConfig, layout: Layout) -> list[str]:

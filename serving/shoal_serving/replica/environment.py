@@ -30,6 +30,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def ray_address(config: ReplicaConfig) -> str:
+    """Where Ray's processes of this pod are reached: by the other ranks of a gang, else by nobody outside."""
+    return config.address if config.nodes > 1 else "127.0.0.1"
+
+
 def is_local(source: str) -> bool:
     """Whether the model is a directory here (or ought to be), not a hub's id."""
     return source.startswith(("/", ".")) or Path(source).exists()
@@ -43,6 +48,8 @@ def compose(
     for name, value in _defaults(config, cpus).items():
         environment.setdefault(name, value)
     environment.update(_ours(config, ray_token, session))
+    if config.nodes > 1:
+        environment.update(_of_a_gang(config))
     return environment
 
 
@@ -88,6 +95,18 @@ def _ours(config: ReplicaConfig, ray_token: str, session: Path) -> dict[str, str
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(session),  # what is left behind goes with the session
     }
-    if is_loopback(config.host):
+    if is_loopback(ray_address(config)):
         ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray resolves 127.0.0.1 away to the interface's address else
     return ours
+
+
+def _of_a_gang(config: ReplicaConfig) -> dict[str, str]:
+    """The pods of a gang find each other by fixed addresses and know soon when one of them is lost."""
+    return {
+        "RAY_GCS_SERVER_PORT": config.head.rpartition(":")[2],
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_failure_threshold": "3",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+        "VLLM_HOST_IP": config.address,
+    }

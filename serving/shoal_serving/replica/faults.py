@@ -182,6 +182,8 @@ def explain(died: Died, log: str, config: ReplicaConfig, *, killed_for_memory: b
     """The last words for a death, from what the dying process knew and what the engine printed."""
     if died.is_refusal:
         return LastWords(died.text, permanent=True)
+    if died.is_sentence:
+        return LastWords(died.text, permanent=False)
     if killed_for_memory:
         return LastWords(_MEMORY_LIMIT.format(**_words(config)), permanent=False)
     doing = _DOING.get(Stage(died.during), "while it served")

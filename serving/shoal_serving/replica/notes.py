@@ -30,6 +30,8 @@ class Died:
     text: str
     is_refusal: bool
     """The text is a sentence already, and starting again cannot help."""
+    is_sentence: bool = False
+    """The text is a sentence already; starting again may help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,13 @@ class Serving:
     seconds: float
 
 
-Note = Vital | Died | Serving
-_KINDS: dict[str, Callable[..., Note]] = {kind.__name__: kind for kind in (Vital, Died, Serving)}
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """This rank has become part of its gang."""
+
+
+Note = Vital | Died | Serving | Joined
+_KINDS: dict[str, Callable[..., Note]] = {kind.__name__: kind for kind in (Vital, Died, Serving, Joined)}
 
 
 class Notebook:

@@ -15,7 +15,7 @@ from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_api.termination import EXIT_DRAINED, EXIT_FAULT, EXIT_PERMANENT, LastWords
 from shoal_serving.replica import faults, limits, own_port, process_tree
 from shoal_serving.replica.engine_log import EngineLog
-from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Notebook, NoteReader, Serving, Vital
+from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Joined, Notebook, NoteReader, Serving, Vital
 from shoal_serving.replica.own_port import Answer, OwnPort
 
 _TICK_SECONDS = 0.2
@@ -25,6 +25,8 @@ _PATIENCE_SECONDS = 30.0
 _DRAIN_PATIENCE_SECONDS = 2.0
 _REFUSALS_TO_BELIEVE = 2
 _LAST_OUTPUT_SECONDS = 0.5
+_LOST_POD_SECONDS = 8.0
+"""The engine of a gang dies at once with a rank; that its pod was lost is known some seconds later."""
 _POLITE_SECONDS = 3.0
 _POLITE_AFTER_FAULT_SECONDS = 0.5
 _GIVE_UP_SECONDS = 20.0
@@ -75,11 +77,12 @@ class Program:
             loop.add_signal_handler(number, self._stop)
         self._notebook.report(Stage.RAY)
         self._start()
-        looking = asyncio.create_task(self._look())
+        looking = asyncio.create_task(self._look()) if self._config.rank == 0 else None
         try:
             ending = await self._live()
         finally:
-            looking.cancel()
+            if looking is not None:
+                looking.cancel()
         self._end_all(_POLITE_SECONDS if ending.words is None else _POLITE_AFTER_FAULT_SECONDS)
         if ending.words is not None:
             self._notebook.report(Stage.FAILED, ending.words.sentence)
@@ -99,7 +102,18 @@ class Program:
             if self._fault is not None:
                 return await self._explain(self._fault)
             await asyncio.sleep(_TICK_SECONDS)
-        return await self._drain() if self._ready else Ending(None)
+        if not self._ready:
+            return Ending(None)
+        return await self._drain() if self._config.rank == 0 else await self._follow()
+
+    async def _follow(self) -> Ending:
+        """A rank beside the first stays as long as rank 0 drains: without it what runs there would be cut."""
+        deadline = time.monotonic() + self._config.settle_seconds + self._config.drain_seconds
+        self._notebook.report(Stage.DRAINING)
+        while time.monotonic() < deadline and self._stops == 1 and self._fault is None:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._observe()
+        return Ending(None)
 
     async def _drain(self) -> Ending:
         begun = time.monotonic()
@@ -126,6 +140,9 @@ class Program:
                 self._remember(note)
             elif isinstance(note, Serving):
                 self._serving = True
+            elif isinstance(note, Joined):
+                self._ready = True
+                self._notebook.report(Stage.READY, f"rank {self._config.rank} has joined {self._config.head}")
             elif self._fault is None:
                 self._fault = note
         process_tree.reap()
@@ -161,6 +178,8 @@ class Program:
                 self._die("the engine's port is closed")
 
     async def _explain(self, died: Died) -> Ending:
+        if self._config.nodes > 1 and not died.is_sentence:
+            died = await self._better_known(died)
         await asyncio.sleep(_LAST_OUTPUT_SECONDS)  # the cause is often printed just after the death is noticed
         self._log.pump()
         if ACTOR in died.text and not self._ready and own_port.is_taken(self._config.host, self._config.port):
@@ -168,6 +187,15 @@ class Program:
             died = Died(died.during, "Failed to bind to address", is_refusal=False)
         killed_for_memory = limits.kills() > self._memory_kills
         return Ending(faults.explain(died, self._log.text(), self._config, killed_for_memory=killed_for_memory))
+
+    async def _better_known(self, died: Died) -> Died:
+        deadline = time.monotonic() + _LOST_POD_SECONDS
+        while time.monotonic() < deadline and self._stops == 0:
+            for note in self._notes.new():
+                if isinstance(note, Died) and note.is_sentence:
+                    return note
+            await asyncio.sleep(_TICK_SECONDS)
+        return died
 
     def _end_all(self, polite_seconds: float) -> None:
         self._shared_memory |= process_tree.shared_memory_below(os.getpid())

@@ -13,13 +13,20 @@ import socket
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_serving.replica import config as configuration
-from shoal_serving.replica import engine_log, forking, process_tree, ranks, ray_trimming
-from shoal_serving.replica.environment import is_loopback
-from shoal_serving.replica.notes import Died, Notebook, Vital
+from shoal_serving.replica import (
+    engine_log,
+    engines,
+    environment,
+    forking,
+    process_tree,
+    ranks,
+    ray_gang,
+    ray_trimming,
+)
+from shoal_serving.replica.notes import Died, Joined, Notebook, Vital
 
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _KEEP_ALIVE_SECONDS = 3600
@@ -32,10 +39,13 @@ def main() -> None:
     config = configuration.read(arguments.config, os.environ)
     notebook = Notebook(config.directory, time.time)
     engine_log.redirect_output(config.directory)
-    if forking.is_wanted(config.gpus, os.environ):
+    if not engines.is_simulated(os.environ) and forking.is_wanted(config.gpus, os.environ):
         forking.start_server()
     try:
-        _serve(config, arguments.session, notebook)
+        if config.rank == 0:
+            _serve(config, arguments.session, notebook)
+        else:
+            _join(config, arguments.session, notebook)
     except Exception as error:  # noqa: BLE001  (whatever it is, it ends the replica with its reason)
         notebook.note(Died(Stage.RAY, f"{type(error).__name__}: {error}", False))
     while True:
@@ -45,13 +55,14 @@ def main() -> None:
 def _serve(config: ReplicaConfig, session: Path, notebook: Notebook) -> None:
     layout = ranks.lay_out(config)
     _start_ray(config, session)
-    for process in process_tree.descendants(os.getpid()):
-        if process.name in ("gcs_server", "raylet"):
-            notebook.note(Vital(process.pid, f"Ray's {process.name.replace('_', ' ')}"))
+    _note_vital(notebook)
 
     from ray import serve
 
     from shoal_serving.replica import deployment
+
+    if config.nodes > 1:
+        ray_gang.gather(config, notebook)
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it names the proxy's address, which is not there
 
@@ -60,11 +71,25 @@ def _serve(config: ReplicaConfig, session: Path, notebook: Notebook) -> None:
     serve.run(deployment.application(config, layout), name="shoal", route_prefix="/")
 
 
+def _join(config: ReplicaConfig, session: Path, notebook: Notebook) -> None:
+    ray_gang.wait_for_head(config, notebook)
+    node = ray_gang.join(config, session, _OBJECT_STORE_BYTES)
+    _note_vital(notebook)
+    notebook.note(Joined())
+    ray_gang.follow_head(config, notebook)
+    del node
+
+
+def _note_vital(notebook: Notebook) -> None:
+    for process in process_tree.descendants(os.getpid()):
+        if process.name in ("gcs_server", "raylet"):
+            notebook.note(Vital(process.pid, f"Ray's {process.name.replace('_', ' ')}"))
+
+
 def _start_ray(config: ReplicaConfig, session: Path) -> None:
     import ray
 
     ray_trimming.trim_head()
-    address: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if is_loopback(config.host) else {}
     ray.init(
         num_cpus=1,
         num_gpus=config.gpus,
@@ -73,7 +98,7 @@ def _start_ray(config: ReplicaConfig, session: Path) -> None:
         log_to_driver=False,
         logging_level="WARNING",
         _temp_dir=str(session),
-        **address,
+        _node_ip_address=environment.ray_address(config),
     )
 
 

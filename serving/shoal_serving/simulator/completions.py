@@ -27,7 +27,6 @@ def plan(body: Body, model: Model) -> Plan:
         longest=step_count(sequences),
         finish_reasons=tuple(sequence.finish_reason for sequence in sequences),
         dying=(vllm_errors.event(500), DONE),
-        dropped=len(body["prompt"]) - len(prompts[0]) if _is_one_of_ids(body["prompt"]) else 0,
     )
     if answer.streams:
         answer.steps = _steps(body, model, answer, prompts, sequences)
@@ -56,8 +55,7 @@ def _from_ids(ids: list[Any], model: Model) -> str:
     for token in ids:
         if not isinstance(token, int) or not 0 <= token < model.words.size:
             raise invalid(f"Token id {token} is out of vocabulary", None)
-    # A replica never hands its engine a prompt that ends inside a character (semantics: Continuation).
-    return model.words.whole(from_ids(ids))
+    return from_ids(ids)
 
 
 def _echo(body: Body, model: Model, prompt: str) -> str:

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
+from shoal_api import proof
+
 ID = "\x00"
 """Stands in a planned text where the answer's id goes."""
 CREATED = "\x01"
 """Stands in a planned text where the second of the request goes."""
-
-DROPPED_HEADER = "x-shoal-dropped"
 
 DONE = "data: [DONE]\n\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -53,8 +53,8 @@ class Plan:
     """What a stream ends with when the engine dies under it; None where the connection is cut."""
     takes_client_id: bool = True
     """The request's x-request-id becomes the id."""
-    dropped: int = 0
-    """Trailing ids of a token prompt that ended inside a character, and were left out (semantics: Continuation)."""
+    dropped: int | None = None
+    """In a continuation: the trailing ids that ended inside a character, and were left out."""
     blocks: tuple[int, ...] | None = None
     """Hashes of the prompt's blocks, once the cache has asked for them."""
     _framed: dict[int, tuple[int, Frames]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Plan:
 
     def _frame(self, id_length: int, second: int) -> Frames:
         mark = ID * id_length
-        more = f"{DROPPED_HEADER}: {self.dropped}\r\n" if self.dropped else ""
+        more = "" if self.dropped is None else f"{proof.DROPPED_HEADER}: {self.dropped}\r\n"
         if not self.streams:
             body = filled(self.body, mark, second)
             return Frames(mark.encode(), b"", (), head(200, second, len(body), more=more) + body)

@@ -9,6 +9,7 @@ from random import getrandbits
 from typing import Any
 
 from shoal_api import proof
+from shoal_serving.replica import resuming
 from shoal_serving.simulator import chat, checking, completions, messages, metrics, other_apis, planning, responses
 from shoal_serving.simulator.connection import Connection, Headers
 from shoal_serving.simulator.engine import Engine, Run
@@ -20,6 +21,7 @@ from shoal_serving.simulator.journal import Journal
 from shoal_serving.simulator.knobs import Knobs
 from shoal_serving.simulator.model import VERSION, Model
 from shoal_serving.simulator.planning import Plan
+from shoal_serving.simulator.tokenizing import from_ids
 from shoal_serving.simulator.vllm_errors import Refused, Surface, by_status, compact, not_allowed, not_found, wrong_type
 
 Planner = Callable[[checking.Body, Model], Plan]
@@ -32,6 +34,8 @@ _WRITES: dict[bytes, Planner] = {
     b"/v1/messages": messages.plan,
 }
 _EMBEDS: dict[bytes, Planner] = {b"/v1/embeddings": other_apis.embeddings}
+_COMPLETES = resuming.PATH.encode()
+_CONTINUE = proof.CONTINUE_HEADER.encode()
 _TRANSCRIBES = b"/v1/audio/transcriptions"
 _ANSWERS: dict[bytes, Answer] = {
     b"/tokenize": other_apis.tokenize,
@@ -100,7 +104,7 @@ class Service:
         fault = None
         if self.faults.on_requests or (self.model.knobs.header_faults and b"x-simulate" in headers):
             fault = self._fault(path, headers, is_work=True)
-        elif self._answered_at_once(connection, path, headers, body, now):
+        elif _CONTINUE not in headers and self._answered_at_once(connection, path, headers, body, now):
             return
         surface: Surface = "anthropic" if path == b"/v1/messages" else "openai"
         given_id = headers.get(b"x-request-id") or b"%016x" % getrandbits(64)
@@ -161,6 +165,8 @@ class Service:
         if path == _TRANSCRIBES:
             return other_apis.transcription(body, self.model)
         _check_type(headers)
+        if _CONTINUE in headers and path == _COMPLETES:
+            return self._rest(int(headers[_CONTINUE]), body)
         plan = self._plans.get((path, body))
         if plan is None:
             plan = self._planners[path](checking.parse(body), self.model)
@@ -168,6 +174,14 @@ class Service:
                 if len(self._plans) >= _MOST_PLANS:
                     self._plans.clear()
                 self._plans[path, body] = plan
+        return plan
+
+    def _rest(self, answer: int, body: bytes) -> Plan:
+        """What the real replica does before its engine sees a continuation."""
+        words = self.model.words
+        prepared = resuming.prepare(body, answer, lambda ids: words.decode(from_ids(ids)))
+        plan = completions.plan(checking.parse(prepared.body), self.model)
+        plan.dropped = prepared.dropped
         return plan
 
     def _begin(

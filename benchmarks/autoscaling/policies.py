@@ -1,0 +1,75 @@
+"""What a policy sees and answers, and the one under test: Shoal's own, by the real `decide`."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from shoal_api.modeldeployment import Model, Scaling, Spec
+from shoal_operator import scaling
+from shoal_operator.load import Load, Sample
+from shoal_operator.scaling import FRESH, TUNING, Memory, Tuning
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+MOST_REPLICAS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What can be known at one moment."""
+
+    waiting: int
+    in_flight: int
+    wanted: int
+    ready: int
+    idle_seconds: float
+    """Since the last request came or ended."""
+
+    @property
+    def load(self) -> int:
+        return self.waiting + self.in_flight
+
+
+class Policy(Protocol):
+    """Asked every second; how often it makes up its mind is its own affair."""
+
+    def wanted(self, now: float, view: View) -> int:
+        """So many replicas from now on."""
+
+
+@dataclass
+class Shoal:
+    """`scaling.decide` with the history that the load stream would have brought."""
+
+    target: int
+    least: int = 1
+    delay: int = 60
+    idle: int = 300
+    tuning: Tuning = TUNING
+    most: int = MOST_REPLICAS
+    _samples: deque[Sample] = field(default_factory=deque)
+    _memory: Memory = FRESH
+    _spec: Spec = field(init=False)
+
+    def __post_init__(self) -> None:
+        rule = Scaling(
+            min_replicas=self.least,
+            max_replicas=self.most,
+            target_load=self.target,
+            idle_seconds=self.idle,
+            scale_down_delay_seconds=self.delay,
+        )
+        self._spec = Spec(model=Model(source="hf://a/b"), scaling=rule)
+
+    def wanted(self, now: float, view: View) -> int:
+        at = T0 + timedelta(seconds=now)
+        samples = self._samples
+        if not samples or (samples[-1].waiting, samples[-1].in_flight) != (view.waiting, view.in_flight):
+            samples.append(Sample(at, view.waiting, view.in_flight))
+            begin = at - timedelta(seconds=self.tuning.stable_seconds)
+            while len(samples) > 1 and samples[1].at <= begin:
+                samples.popleft()
+        load = Load(samples, at - timedelta(seconds=view.idle_seconds))
+        decision = scaling.decide(self._spec, view.wanted, view.ready, load, self._memory, at, self.tuning)
+        self._memory = decision.memory
+        return decision.replicas

@@ -1,0 +1,46 @@
+"""Which images this project has, what each is built from, and where its archive is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from localkube import images
+from localkube.layout import Layout
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "crds/", "operator/", "serving/", "images/build-tools.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class OurImage:
+    """One Dockerfile with its arguments."""
+
+    name: str
+    folder: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dockerfile(self) -> Path:
+        return ROOT / "images" / self.folder / "Dockerfile"
+
+
+# The base image that is bootstrapped here has what the CPU engine needs, and no index of Debian's packages.
+ALL = {
+    "control": OurImage("localhost/shoal-control:dev", "control"),
+    "simulator": OurImage("localhost/shoal-simulator:dev", "simulator"),
+    "simulator-ray": OurImage("localhost/shoal-simulator-ray:dev", "simulator-ray"),
+    "engine-cpu": OurImage("localhost/shoal-engine-cpu:dev", "engine", {"ENGINE": "cpu", "SYSTEM_PACKAGES": ""}),
+}
+
+
+def inputs(image: OurImage) -> list[Path]:
+    """The files of this checkout that the image is made from."""
+    wanted = (*CODE, f"images/{image.folder}/")
+    return [path for path in images.tracked(ROOT) if str(path.relative_to(ROOT)).startswith(wanted)]
+
+
+def archive(place: Layout, which: str) -> Path:
+    """The OCI archive of one of our images, built when its inputs have changed."""
+    image = ALL[which]
+    arguments = {"BASE_IMAGE": images.base(place), **image.arguments}
+    return images.build_image(place, image.name, image.dockerfile, ROOT, arguments, inputs(image))

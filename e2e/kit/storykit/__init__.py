@@ -1,0 +1,1 @@
+"""What the stories on a cluster share: a client with a ledger, the installed chart, models to apply."""

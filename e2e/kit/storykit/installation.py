@@ -1,0 +1,97 @@
+"""The chart as the stories install it: from this checkout, with the images of this checkout."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localkube import images, our_images
+from localkube.access import Access
+from localkube.layout import Layout
+
+CHART = our_images.ROOT / "charts" / "shoal"
+RELEASE = "shoal"
+NAMESPACE = "shoal-system"
+TAG = "dev"
+INSTALL_SECONDS = 180
+
+VALUES: Mapping[str, Any] = {
+    "images": {
+        "registry": "localhost",
+        "control": {"tag": TAG},
+        "engine": {"repository": "shoal-simulator", "tag": TAG},
+    },
+    "operator": {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}}},
+    "gateway": {
+        "replicas": 2,
+        "drainSeconds": 60,
+        "settleSeconds": 3,
+        "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
+    },
+}
+"""What the test cluster needs: small requests, and models whose manifest names no image run the simulator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One installed release."""
+
+    cluster: Access
+    url: str
+    """The gateways' Service, up to /v1."""
+    key: str
+    """The first API key, for every model."""
+
+    def pods(self, component: str) -> list[Any]:
+        """The pods of `operator` or `gateway` that are not leaving."""
+        selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
+        items = self.cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"]
+        return [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
+
+    def wait_for(self, workload: str, seconds: int = INSTALL_SECONDS) -> None:
+        """Until a Deployment of ours is rolled out, such as `deployment/shoal-gateway`."""
+        words = ["rollout", "status", workload, "-n", NAMESPACE, f"--timeout={seconds}s"]
+        self.cluster.kubectl(*words, timeout_seconds=seconds + 10)
+
+
+def load_images(place: Layout, names: Sequence[str], nodes: Sequence[int] = (1,)) -> None:
+    """Build our images where their inputs changed, and put them into these nodes of the local cluster."""
+    for name in names:
+        archive = our_images.archive(place, name)
+        for index in nodes:
+            images.load(place.node(index), archive)
+
+
+def install(cluster: Access, folder: Path, changes: Mapping[str, Any] | None = None) -> Installation:
+    """`helm upgrade --install`, and wait until everything is ready; `changes` are laid over VALUES."""
+    file = folder / "values.json"
+    file.write_text(json.dumps(merged(VALUES, changes or {})))
+    words = ["--namespace", NAMESPACE, "--create-namespace", "--values", str(file), "--wait"]
+    cluster.run(
+        ["helm", "upgrade", "--install", RELEASE, str(CHART), *words, "--timeout", f"{INSTALL_SECONDS}s"],
+        timeout_seconds=INSTALL_SECONDS + 30,
+    )
+    service = cluster.get("service", f"{RELEASE}-gateway", "-n", NAMESPACE)
+    secret = cluster.get("secret", f"{RELEASE}-first-key", "-n", NAMESPACE)
+    return Installation(
+        cluster,
+        url=f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/v1",
+        key=base64.b64decode(secret["data"]["key"]).decode().strip(),
+    )
+
+
+def uninstall(cluster: Access) -> None:
+    """Take the release away with its namespace; the CRD and the models stay."""
+    cluster.run(["helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"], timeout_seconds=INSTALL_SECONDS)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s", timeout_seconds=130)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merged into each other, everything else replaced."""
+    whole = dict(below)
+    for key, value in above.items():
+        known = whole.get(key)
+        whole[key] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return whole

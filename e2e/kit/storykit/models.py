@@ -1,0 +1,105 @@
+"""ModelDeployments for stories, and what the cluster says of them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from localkube import waiting
+from localkube.access import Access
+from localkube.commands import Refused
+from storykit.installation import merged
+
+MODELS = "modeldeployments.shoal.dev"
+READY_SECONDS = 90.0
+
+
+def a_model(name: str, *args: str, **spec: Any) -> dict[str, Any]:
+    """A manifest for one simulated engine; `args` are the simulator's, `spec` is laid over."""
+    usual: Mapping[str, Any] = {
+        "model": {"source": "hf://shoal/simulated"},
+        "engine": {"args": list(args)},
+        "resources": {"gpu": 0, "cpu": "20m", "memory": "128Mi", "sharedMemory": "16Mi"},
+        "rollout": {"drainSeconds": 60},
+        "replicas": 1,
+    }
+    return {
+        "apiVersion": "shoal.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": merged(usual, spec),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models of one namespace."""
+
+    cluster: Access
+    namespace: str
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        """`kubectl apply`."""
+        self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(manifest))
+
+    def delete(self, name: str, seconds: int = 90) -> None:
+        """`kubectl delete`, and wait until its pods are gone, too."""
+        self.cluster.kubectl("delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s")
+        self.until(lambda: not self.pods(name), f"{name}'s pods are gone", seconds)
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Its status; empty before the first."""
+        found: dict[str, Any] = self.cluster.get(MODELS, name, "-n", self.namespace).get("status", {})
+        return found
+
+    def condition(self, name: str, kind: str) -> dict[str, Any]:
+        """One condition; empty where it is not there yet."""
+        conditions = self.status(name).get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {})
+
+    def pods(self, name: str) -> list[Any]:
+        """Its pods."""
+        found: list[Any] = self.cluster.get("pods", "-n", self.namespace, "-l", f"shoal.dev/model={name}")["items"]
+        return found
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reason and message of every Event about the model itself."""
+        selector = f"involvedObject.kind=ModelDeployment,involvedObject.name={name}"
+        items = self.cluster.get("events", "-n", self.namespace, "--field-selector", selector)["items"]
+        return [(item["reason"], item["message"]) for item in items]
+
+    def wait_ready(self, name: str, replicas: int = 1, seconds: float = READY_SECONDS) -> float:
+        """Seconds until so many replicas are ready, and no other ones are left."""
+
+        def is_so() -> bool:
+            status = self.status(name)
+            ready = status.get("readyReplicas", 0) == replicas == status.get("replicas", 0)
+            return bool(ready and self.condition(name, "Ready").get("status") == "True")
+
+        return self.until(is_so, f"{name} has {replicas} ready replicas", seconds, name)
+
+    def wait_reason(self, name: str, kind: str, reason: str, seconds: float = READY_SECONDS) -> str:
+        """The message of the condition, as soon as its reason is this one."""
+        self.until(
+            lambda: self.condition(name, kind).get("reason") == reason, f"{kind} of {name}: {reason}", seconds, name
+        )
+        return str(self.condition(name, kind)["message"])
+
+    def until(self, is_so: Any, what: str, seconds: float, name: str = "") -> float:
+        """Seconds until it was so; what is known of the model stands in the failure."""
+        try:
+            return waiting.until(is_so, what=what, seconds=seconds)
+        except Refused as refused:
+            known = json.dumps(self.status(name).get("conditions", []), indent=1) if name else ""
+            raise AssertionError(f"{refused}\n{known}") from refused
+
+
+@contextmanager
+def namespace(cluster: Access, name: str) -> Iterator[Models]:
+    """A namespace of a story's own, gone afterwards with everything in it."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        yield Models(cluster, name)
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--timeout=120s", timeout_seconds=130)

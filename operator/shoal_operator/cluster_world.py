@@ -1,0 +1,227 @@
+"""The world on Kubernetes: replicas as pods, made and drained through the cluster's door, seen through its watches."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from shoal_api import labels
+from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api.termination import LastWords
+from shoal_operator import kinds, objects, pod_facts, pods, restarts, upkeep
+from shoal_operator.api_faults import ApiFault, Foreign, Unreachable
+from shoal_operator.installation import Installation
+from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Manifest
+from shoal_operator.observed import Observed
+from shoal_operator.planning import NewReplica, Plan
+from shoal_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Door(Protocol):
+    """What the world needs of the Kubernetes API; `cluster.Cluster` tells what each does."""
+
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]: ...
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None: ...
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest: ...
+    async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest: ...
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest: ...
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Manifest) -> Manifest: ...
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The API server refused a pod of this revision; it is asked again later."""
+
+    revision: str
+    words: LastWords
+    until: datetime
+    times: int
+
+
+class ClusterWorld:
+    """Implements reconciling.World. What is changed is known here before the watches tell it."""
+
+    auto_strategy = RolloutStrategy.SURGE
+    """Where no GPU is free for that, planning lets an old replica make way."""
+    is_scheduled = True
+
+    def __init__(
+        self,
+        door: Door,
+        store: Store,
+        installation: Installation,
+        master_key: bytes,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._door = door
+        self._store = store
+        self._installation = installation
+        self._master_key = master_key
+        self._clock = clock
+        self._refusals: dict[str, _Refusal] = {}
+        self._occupied: dict[str, frozenset[str]] = {}
+
+    async def tend(self, md: ModelDeployment, revision: str) -> None:
+        """See to it that everything around the replicas is there: Service, account, the record of the revision.
+
+        Raises Foreign where something else has the name of one of them.
+        """
+        uid, namespace = md.metadata.uid, md.metadata.namespace
+        gang = objects.gang_service(md)
+        wished = [objects.service(md), objects.service_account(md), *([gang] if gang else [])]
+        found = [*self._of(SERVICE, uid), *self._of(SERVICE_ACCOUNT, uid)]
+        for manifest in upkeep.to_apply(wished, found):
+            kind = kinds.of(manifest)
+            await self._apply_own(kind, manifest, uid, is_known=_has(found, manifest))
+        await self._record(md, revision)
+        records, its_pods = self._of(REVISION, uid), self._of(POD, uid)
+        for proven in pod_facts.newly_proven(its_pods, records):
+            await self._annotate(proven, labels.PROVEN, "true")
+        for record in upkeep.forgotten(records, its_pods, revision):
+            await self._door.delete(REVISION, namespace, kinds.name(record), kinds.uid(record))
+            self._store.lost(REVISION, record)
+
+    async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:
+        uid = md.metadata.uid
+        if fresh:
+            selector = f"{labels.MODEL_UID}={uid}"
+            for kind in (POD, REVISION):
+                self._store.replace(kind, await self._door.find_all(kind, md.metadata.namespace, selector), uid)
+        now = self._clock()
+        return pod_facts.observed(
+            self._of(POD, uid),
+            self._of(REVISION, uid),
+            obstacle=self._obstacle(uid, revision, now),
+            asks_again_at=self._refusals[uid].until if uid in self._refusals else None,
+            taken_names=self._store.names_taken(POD, md) | self._occupied.get(uid, frozenset()),
+            now=now,
+        )
+
+    async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
+        uid = md.metadata.uid
+        records = {kinds.label(record, labels.REVISION): record for record in self._of(REVISION, uid)}
+        for name in plan.forget:
+            await self._annotate(records[name], labels.FAULT, None)
+        for given_up in plan.give_up:
+            await self._annotate(records[given_up.revision], labels.FAULT, given_up.words.to_text())
+        for pod in self._of(POD, uid):
+            if kinds.label(pod, labels.REPLICA) in plan.delete and not kinds.is_leaving(pod):
+                await self._delete(pod)
+        if plan.create:
+            await self._apply_own(SECRET, objects.secret(md, self._master_key), uid, is_known=False)
+            self._occupied.pop(uid, None)
+            for new in plan.create:
+                if not await self._create(md, new, records[new.revision]["data"]["template"], now):
+                    return
+            self._refusals.pop(uid, None)
+
+    def forget(self, uid: str) -> None:
+        """The model is gone."""
+        self._refusals.pop(uid, None)
+        self._occupied.pop(uid, None)
+
+    def _of(self, kind: Kind, uid: str) -> list[Manifest]:
+        """Only what we made: a label that somebody else put on is no proof."""
+        return [manifest for manifest in self._store.made(kind, uid) if kinds.is_owned_by(manifest, uid)]
+
+    def _obstacle(self, uid: str, revision: str, now: datetime) -> LastWords | None:
+        refusal = self._refusals.get(uid)
+        if refusal is None or refusal.revision != revision or now >= refusal.until:
+            return None
+        return refusal.words
+
+    async def _record(self, md: ModelDeployment, revision: str) -> None:
+        """Keep the revision as it is rendered when it is first seen, as the newest wish."""
+        uid = md.metadata.uid
+        records = self._of(REVISION, uid)
+        number = upkeep.next_number(records, revision)
+        if number is None:
+            return
+        known = next((record for record in records if kinds.label(record, labels.REVISION) == revision), None)
+        if known is not None:
+            await self._rewrite(known, lambda record: record.update(revision=number))
+            return
+        template = pods.template(md, self._installation)
+        await self._create_own(REVISION, objects.controller_revision(md, revision, template, number), uid)
+
+    async def _annotate(self, record: Manifest, key: str, text: str | None) -> None:
+        def change(found: Manifest) -> None:
+            annotations = found["metadata"].setdefault("annotations", {})
+            if text is None:
+                annotations.pop(key, None)
+            else:
+                annotations[key] = text
+
+        await self._rewrite(record, change)
+
+    async def _rewrite(self, record: Manifest, change: Callable[[Manifest], None]) -> None:
+        """Change the record of a revision. It is written whole, with its keys in the order in which they came: of any
+        patch the API server says that it touches the template, which it compares byte by byte and never lets change."""
+        found = await self._door.get(REVISION, kinds.namespace(record), kinds.name(record))
+        if found is None or kinds.uid(found) != kinds.uid(record):
+            self._store.lost(REVISION, record)
+            raise Unreachable(f"the record {kinds.name(record)} went away meanwhile")
+        change(found)
+        self._store.saw(REVISION, await self._door.replace(REVISION, found))
+
+    async def _delete(self, pod: Manifest) -> None:
+        namespace, name = kinds.namespace(pod), kinds.name(pod)
+        await self._door.delete(POD, namespace, name, kinds.uid(pod))
+        left = await self._door.get(POD, namespace, name)
+        if left is not None and kinds.uid(left) == kinds.uid(pod):
+            self._store.saw(POD, left)
+        else:
+            self._store.lost(POD, pod)
+
+    async def _create(self, md: ModelDeployment, new: NewReplica, template: Manifest, now: datetime) -> bool:
+        """Make the pods of one replica; False where that was refused, and why is kept."""
+        uid = md.metadata.uid
+        index = int(new.name.rpartition("-")[2])
+        try:
+            for pod in pods.pods(md, new.name, index, new.revision, template):
+                await self._create_own(POD, pod, uid)
+        except Foreign:
+            self._occupied[uid] = self._occupied.get(uid, frozenset()) | {new.name}
+            raise
+        except ApiFault as fault:
+            if not fault.is_about_the_object:
+                raise
+            before = self._refusals.get(uid)
+            again = restarts.after(before.times if before else 0, now, now)
+            words = LastWords(f"the cluster refuses the pod {new.name}: {fault.message}", permanent=False)
+            until = max(again.at, now + timedelta(seconds=1))
+            self._refusals[uid] = _Refusal(new.revision, words, until, again.bad_runs)
+            log.warning('model=%s reason=PodRefused because="%s"', md.id, words.sentence)
+            return False
+        return True
+
+    async def _create_own(self, kind: Kind, manifest: Manifest, uid: str) -> None:
+        """Make it where nothing has its name; what we made before and did not see yet is as good."""
+        try:
+            made = await self._door.create(kind, manifest)
+        except ApiFault as fault:
+            if not fault.is_conflict:
+                raise
+            there = await self._door.get(kind, kinds.namespace(manifest), kinds.name(manifest))
+            if there is None or not kinds.is_owned_by(there, uid):
+                raise Foreign(kind.name, kinds.name(manifest)) from fault
+            made = there
+        self._store.saw(kind, made)
+
+    async def _apply_own(self, kind: Kind, manifest: Manifest, uid: str, *, is_known: bool) -> None:
+        """Write it, unless something with its name is not ours."""
+        if not is_known:
+            there = await self._door.get(kind, kinds.namespace(manifest), kinds.name(manifest))
+            if there is not None and not kinds.is_owned_by(there, uid):
+                raise Foreign(kind.name, kinds.name(manifest))
+        made = await self._door.apply(kind, manifest)
+        if kind in kinds.MADE:
+            self._store.saw(kind, made)
+
+
+def _has(found: list[Manifest], manifest: Manifest) -> bool:
+    return any(other["kind"] == manifest["kind"] and kinds.name(other) == kinds.name(manifest) for other in found)

@@ -1,0 +1,178 @@
+"""`shoal operator`: wait for the Lease, reign, and begin anew when it is lost."""
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from datetime import UTC, datetime
+
+from shoal_api import labels
+from shoal_operator import cluster, health
+from shoal_operator.api_faults import ApiFault, Unreachable
+from shoal_operator.cluster import Cluster
+from shoal_operator.cluster_world import ClusterWorld
+from shoal_operator.handlers import Watching
+from shoal_operator.health import Answers
+from shoal_operator.kinds import MADE, MODEL, Kind, Manifest
+from shoal_operator.leading import Leading
+from shoal_operator.operating import Operating, run_workers
+from shoal_operator.operator_metrics import OperatorMetrics
+from shoal_operator.operator_settings import OperatorSettings
+from shoal_operator.settings import BadSettings
+from shoal_operator.store import Store
+from shoal_operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 2.0
+"""After the last object of a list that was read anew, everything is listed once more."""
+_PAUSE_SECONDS = 2.0
+
+
+async def run(settings: OperatorSettings) -> None:
+    """Until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = OperatorMetrics()
+    leading = Leading(
+        settings.lease_namespace, settings.lease_name, settings.identity, ticks=time.monotonic, clock=_now
+    )
+    door = Cluster(await cluster.configuration(settings.kubeconfig), leading.leads, metrics.called)
+    answers = Answers(is_live=lambda: True, is_ready=lambda: True, metrics=metrics.text)
+    try:
+        server = await health.serve(settings.host, settings.port, answers)
+    except OSError as error:
+        raise BadSettings(f"--listen {settings.host}:{settings.port}: {error.strerror}; give another port") from error
+    try:
+        async with server:
+            governing = asyncio.create_task(_govern(settings, door, leading, metrics))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([governing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            governing.cancel()
+            await asyncio.wait([governing])
+            await leading.give_back(door)
+            if not governing.cancelled():
+                governing.result()
+    finally:
+        await door.close()
+
+
+async def _govern(settings: OperatorSettings, door: Cluster, leading: Leading, metrics: OperatorMetrics) -> None:
+    """One reign after the other."""
+    while True:
+        log.info('reason=Waiting because="%s waits for the Lease"', settings.identity)
+        await leading.win(door)
+        log.info('reason=Leading because="%s holds the Lease"', settings.identity)
+        metrics.leads(True)
+        try:
+            await Reign(settings, door, leading, metrics).run()
+        finally:
+            metrics.leads(False)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+class Reign:
+    """Everything that lives as long as the Lease is held; the next one begins from observation alone."""
+
+    def __init__(self, settings: OperatorSettings, door: Cluster, leading: Leading, metrics: OperatorMetrics) -> None:
+        self._settings = settings
+        self._door = door
+        self._leading = leading
+        self._metrics = metrics
+        self._queue = WorkQueue()
+        self._store = Store(self._changed)
+        world = ClusterWorld(door, self._store, settings.installation, settings.master_key, _now)
+        self._operating = Operating(
+            door,
+            self._store,
+            self._queue,
+            world,
+            settings.installation,
+            metrics,
+            identity=settings.identity,
+            clock=_now,
+            chance=random.Random(),  # noqa: S311  (spreads tries; guards nothing)
+        )
+        self._relist: asyncio.TimerHandle | None = None
+        self._relists = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the Lease is lost, the watches end, or this is cancelled."""
+        keeping = asyncio.create_task(self._leading.keep(self._door))
+        working = asyncio.create_task(self._work())
+        try:
+            done, _ = await asyncio.wait([keeping, working], return_when=asyncio.FIRST_COMPLETED)
+            if working in done and (error := working.exception()) is not None:
+                log.error('reason=ReignEnds because="%s"', error)
+            elif keeping in done:
+                log.error('reason=LeaseLost because="another operator may lead; this one stops and waits"')
+        finally:
+            for task in (keeping, working):
+                task.cancel()
+            await asyncio.wait([keeping, working])
+            self._queue.close()
+            if self._relist is not None:
+                self._relist.cancel()
+
+    async def _work(self) -> None:
+        await self._list_all()
+        selector = labels.MODEL_UID
+        watching = Watching(self._door.connection, self._settings.namespaces, self._seen, selector)
+        watching.start()
+        tasks = [
+            asyncio.create_task(run_workers(self._operating)),
+            asyncio.create_task(self._list_again()),
+            asyncio.create_task(watching.ended()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            raise RuntimeError("the watches ended")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await watching.stop()
+
+    def _changed(self, uid: str) -> None:
+        self._queue.add(uid)
+        self._metrics.queued(len(self._queue))
+
+    def _seen(self, kind: Kind, manifest: Manifest, what: str | None) -> None:
+        if what == "DELETED":
+            self._store.lost(kind, manifest)
+            return
+        self._store.saw(kind, manifest)
+        if what is None:
+            if self._relist is not None:
+                self._relist.cancel()
+            self._relist = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._relists.set)
+
+    async def _list_again(self) -> None:
+        """A watch that lost its place reads a list anew; what was deleted meanwhile is only missing in it."""
+        while True:
+            await self._relists.wait()
+            self._relists.clear()
+            await self._list_all()
+
+    async def _list_all(self) -> None:
+        while True:
+            try:
+                for kind in (MODEL, *MADE):
+                    selector = "" if kind == MODEL else labels.MODEL_UID
+                    found: list[Manifest] = []
+                    for namespace in self._settings.namespaces or (None,):
+                        found += await self._door.find_all(kind, namespace, selector)
+                    self._store.replace(kind, found)
+                return
+            except (Unreachable, ApiFault) as fault:
+                log.warning('reason=ListFailed because="%s"', fault)
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

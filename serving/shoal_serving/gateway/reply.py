@@ -1,0 +1,124 @@
+"""What the client of one request gets: a whole answer, a stream with a heartbeat in its silences, or an error."""
+
+from typing import Protocol
+
+from shoal_serving.gateway import errors
+from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.surfaces import Dialect
+
+HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT = b": waiting\n\n"
+_STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
+_ERROR_LINES = b"content-type: application/json\r\n"
+
+
+class Client(Protocol):
+    """What a reply needs of the connection that asked."""
+
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """A whole answer."""
+
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
+        """The head of an answer, and its first bytes; `length` where it is known."""
+
+    def more(self, data: bytes) -> None:
+        """Further bytes."""
+
+    def end(self, data: bytes = b"", *, close: bool = False) -> None:
+        """The last bytes."""
+
+    def cut(self) -> None:
+        """Close the connection in the middle: what was sent is not whole."""
+
+
+class Reply:
+    """The answer to one client, as far as it went. `status` and `size` are what the access log tells of it."""
+
+    # Defaults on the class cost nothing per request.
+    is_committed = False
+    """An engine's answer began: it cannot be taken back."""
+    is_early = False
+    """A heartbeat went out before the commit: the client has its 200, and an error must be an event."""
+    status = 0
+    size = 0
+    _last_write = 0.0
+
+    def __init__(self, client: Client, dialect: Dialect, request_id: bytes) -> None:
+        self._client = client
+        self._dialect = dialect
+        self._request_id = request_id
+
+    # -- an engine's answer
+
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """All of it at once."""
+        self.status = status
+        self.size = len(body)
+        self._client.answer(status, lines, body)
+
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, now: float) -> None:
+        """Its head and first bytes."""
+        self.is_committed = True
+        self.status = status
+        self.size = len(data)
+        self._last_write = now
+        if self.is_early:
+            self._client.more(data)
+        else:
+            self._client.begin(status, lines, length, data)
+
+    def more(self, data: bytes) -> None:
+        """Further bytes of it."""
+        self.size += len(data)
+        self._client.more(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """It is complete."""
+        self._client.end(data)
+
+    # -- an error
+
+    def refuse(self, refusal: Refusal, lines: bytes) -> None:
+        """There is no answer: an error in the shape of the API that was asked."""
+        if self.is_early:
+            self.status = 200
+            self._client.end(errors.event(refusal, self._dialect), close=True)
+            return
+        self.status = refusal.status
+        body = errors.body(refusal, self._dialect, self._request_id.decode("ascii"))
+        self.size = len(body)
+        self._client.answer(refusal.status, _ERROR_LINES + lines + errors.retry_headers(refusal), body)
+
+    def lose(self) -> None:
+        """The stream that began has no end."""
+        lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
+        self._client.end(errors.event(lost, self._dialect), close=True)
+
+    def cut(self) -> None:
+        """The answer that began has no end, and is no stream that could say so."""
+        self._client.cut()
+
+    # -- in its silences
+
+    def heard(self, at: float) -> None:
+        """When the engine said something last: until then the stream was not silent."""
+        self._last_write = max(self._last_write, at)
+
+    def beat(self, now: float, heard: float = 0.0) -> None:
+        """Say that the stream lives, if it was silent too long."""
+        self.heard(heard)
+        self._beat_after(HEARTBEAT_SECONDS, now)
+
+    def beat_early(self, now: float, arrived: float, after: float, lines: bytes) -> None:
+        """The same before the commit; the first one brings the head of the answer."""
+        if self.is_early:
+            self._beat_after(min(after, HEARTBEAT_SECONDS), now)
+        elif now - arrived > after:
+            self.is_early = True
+            self._last_write = now
+            self._client.begin(200, _STREAM_LINES + lines, None, _HEARTBEAT)
+
+    def _beat_after(self, seconds: float, now: float) -> None:
+        if now - self._last_write > seconds:
+            self._last_write = now
+            self._client.more(_HEARTBEAT)

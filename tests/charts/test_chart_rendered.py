@@ -1,0 +1,287 @@
+"""What Helm makes of several sets of values holds together: names meet, selectors select, every pod is restricted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart import CHART, NAMESPACE, Manifest, arguments, one, render, template
+from shoal_api import keys
+from shoal_serving.gateway import settings as gateway_settings
+
+EVERYTHING: dict[str, Any] = {
+    "namespaces": ["team-a", "team-b"],
+    "images": {
+        "registry": "registry.example.com/shoal/",
+        "engine": {"digest": "sha256:" + "0" * 64},
+        "pullSecrets": ["registry"],
+    },
+    "models": {
+        "fileRoots": ["/models", "/data"],
+        "cache": {"nodePath": "/var/cache/shoal"},
+        "offline": True,
+        "allowRemoteCode": True,
+        "pullSecrets": ["a", "b"],
+    },
+    "operator": {"replicas": 2, "podLabels": {"x": "y"}, "nodeSelector": {"pool": "cpu"}, "priorityClassName": "high"},
+    "gateway": {
+        "autoscaling": {"enabled": True},
+        "service": {
+            "type": "LoadBalancer",
+            "port": 8080,
+            "nodePort": 31111,
+            "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        },
+        "ingress": {"enabled": True, "className": "nginx", "hosts": ["llm.example.com"], "tlsSecret": "llm-tls"},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["llm.example.com"]},
+        "tolerations": [{"operator": "Exists"}],
+        "env": [{"name": "TZ", "value": "UTC"}],
+        "maxHeldBytes": 8589934592,
+    },
+    "networkPolicy": {"metricsFrom": [{"podSelector": {}}], "clientsFrom": [{"podSelector": {}}]},
+    "monitoring": {
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True},
+    },
+    "test": {"model": "llama"},
+}
+GITOPS: dict[str, Any] = {
+    "masterKey": {"existingSecret": "our-master"},
+    "apiKeys": {"existingSecret": "our-keys"},
+    "test": {"apiKeySecret": "our-key"},
+}
+BARE: dict[str, Any] = {
+    "crds": {"install": False},
+    "rbac": {"create": False},
+    "apiKeys": {"enabled": False},
+    "networkPolicy": {"enabled": False},
+    "models": {"surgePriority": {"create": False}},
+    "operator": {"serviceAccount": {"create": False, "name": "mine"}},
+    "gateway": {"serviceAccount": {"create": False, "name": "mine"}, "podDisruptionBudget": {"enabled": False}},
+}
+SETS = pytest.mark.parametrize(
+    "values", [{}, EVERYTHING, GITOPS, BARE], ids=["as it is", "everything", "gitops", "bare"]
+)
+
+
+def pod_specs(objects: list[Manifest]) -> Iterator[Manifest]:
+    for item in objects:
+        if item["kind"] == "Pod":
+            yield item["spec"]
+        elif item["kind"] == "Deployment":
+            yield item["spec"]["template"]["spec"]
+
+
+def selects(selector: dict[str, str], item: Manifest) -> bool:
+    labels = item["spec"]["template"]["metadata"]["labels"]
+    return selector.items() <= labels.items()
+
+
+def names(objects: list[Manifest], kind: str) -> set[str]:
+    return {item["metadata"]["name"] for item in objects if item["kind"] == kind}
+
+
+@SETS
+def test_every_object_stands_once_and_where_it_belongs(values: dict[str, Any]) -> None:
+    objects = render(values)
+    places = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects]
+    clusterwide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "PriorityClass"}
+
+    assert len(places) == len(set(places))
+    for kind, namespace, name in places:
+        allowed = {None} if kind in clusterwide else {NAMESPACE, *values.get("namespaces", [])}
+        assert namespace in allowed, (kind, name)
+
+
+@SETS
+def test_every_pod_passes_the_restricted_standard_with_a_read_only_root(values: dict[str, Any]) -> None:
+    for spec in pod_specs(render(values)):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["requests"]
+        assert {next(key for key in volume if key != "name") for volume in spec.get("volumes", [])} <= {
+            "secret",
+            "emptyDir",
+        }
+
+
+@SETS
+def test_every_selector_selects_exactly_its_program(values: dict[str, Any]) -> None:
+    objects = render(values)
+    programs = {item["metadata"]["name"]: item for item in objects if item["kind"] == "Deployment"}
+    assert set(programs) == {"shoal-operator", "shoal-gateway"}
+
+    for item in objects:
+        spec = item.get("spec", {})
+        selector = spec.get("selector") or spec.get("podSelector") or {}
+        selector = selector.get("matchLabels", selector)
+        if not selector or item["kind"] == "CustomResourceDefinition" or "managed-by" in str(selector):
+            continue
+        program = item["metadata"]["labels"]["app.kubernetes.io/component"]
+        found = [name for name, deployment in programs.items() if selects(selector, deployment)]
+        assert found == [f"shoal-{program}"], (item["kind"], item["metadata"]["name"])
+
+
+@SETS
+def test_every_secret_and_account_that_is_named_is_made_or_was_given(values: dict[str, Any]) -> None:
+    objects = render(values)
+    given = {"our-master", "our-keys", "our-key"}
+    named = {
+        volume["secret"]["secretName"]
+        for spec in pod_specs(objects)
+        for volume in spec.get("volumes", [])
+        if "secret" in volume
+    }
+    accounts = {spec["serviceAccountName"] for spec in pod_specs(objects) if "serviceAccountName" in spec}
+    bound = {
+        subject["name"]
+        for item in objects
+        if item["kind"] in ("RoleBinding", "ClusterRoleBinding")
+        for subject in item["subjects"]
+    }
+
+    assert named <= names(objects, "Secret") | given
+    assert accounts <= names(objects, "ServiceAccount") | {"mine"}
+    assert bound in (accounts, set())
+
+
+@SETS
+def test_a_binding_gives_a_role_that_is_there(values: dict[str, Any]) -> None:
+    objects = render(values)
+    for item in objects:
+        if item["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            role = one(
+                [it for it in objects if it["metadata"].get("namespace") == item["metadata"].get("namespace")],
+                item["roleRef"]["kind"],
+                item["roleRef"]["name"],
+            )
+            assert role["rules"]
+
+
+@SETS
+def test_no_role_has_a_wildcard(values: dict[str, Any]) -> None:
+    for item in render(values):
+        for rule in item.get("rules", []) if "Role" in item["kind"] else []:
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+
+
+def test_without_namespaces_roles_hold_everywhere_and_with_them_only_there() -> None:
+    everywhere, somewhere = render({}), render({"namespaces": ["team-a"]})
+
+    assert {"shoal-operator-shoal-system", "shoal-gateway-shoal-system"} <= names(everywhere, "ClusterRole")
+    assert {"shoal-operator-own"} == names(everywhere, "Role")
+    assert not {name for name in names(somewhere, "ClusterRole") if "models" not in name}
+    assert names(somewhere, "Role") == {"shoal-operator", "shoal-gateway", "shoal-operator-own"}
+
+
+def test_two_installations_share_no_name_that_the_cluster_has_once() -> None:
+    def clusterwide(objects: list[Manifest]) -> set[tuple[str, str]]:
+        return {
+            (item["kind"], item["metadata"]["name"])
+            for item in objects
+            if "namespace" not in item["metadata"] and item["kind"] != "CustomResourceDefinition"
+        }
+
+    first = clusterwide(render({}))
+    assert {name for _, name in first if NAMESPACE not in name} == set()
+
+
+@SETS
+def test_the_gateway_takes_the_arguments_that_the_chart_gives(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "master").mkdir()
+    (tmp_path / "master/master-key").write_text("ab" * 32)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/keys.yaml").write_text("[]")
+    words = [word.replace("/etc/shoal", str(tmp_path)) for word in arguments(render(values), "shoal-gateway")]
+
+    settings = gateway_settings.read(words, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+
+    assert settings.max_held_bytes == values.get("gateway", {}).get("maxHeldBytes", 536870912)
+    assert (settings.keys_file is None) == (values is BARE)
+
+
+def test_a_pod_has_the_time_that_its_drain_takes() -> None:
+    for seconds, grace in ((0, 37), (90, 90)):
+        values = {"gateway": {"drainSeconds": 5, "settleSeconds": 2, "terminationGracePeriodSeconds": seconds}}
+        deployment = one(render(values), "Deployment", "shoal-gateway")
+        assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == grace
+
+
+def test_the_crd_outlives_the_release_unless_that_is_switched_off() -> None:
+    kept, dropped = render({}), render({"crds": {"keep": False}})
+    annotations = [
+        one(objects, "CustomResourceDefinition", "modeldeployments.shoal.dev")["metadata"].get("annotations", {})
+        for objects in (kept, dropped)
+    ]
+
+    assert annotations == [{"helm.sh/resource-policy": "keep"}, {}]
+
+
+def test_the_crd_is_the_generated_one() -> None:
+    rendered = one(render({"crds": {"keep": False}}), "CustomResourceDefinition", "modeldeployments.shoal.dev")
+
+    assert rendered == yaml.safe_load((CHART / "files/modeldeployments.yaml").read_text())
+
+
+def test_the_first_key_is_the_one_that_the_gateway_accepts() -> None:
+    objects = render({})
+    key = one(objects, "Secret", "shoal-first-key")["stringData"]["key"]
+    (entry,) = keys.read(yaml.safe_load(one(objects, "Secret", "shoal-api-keys")["stringData"]["keys.yaml"]))
+
+    assert key.startswith("sk-shoal-")
+    assert entry.sha256 == keys.digest(key.encode()).hex()
+    assert entry.models == [keys.EVERY_MODEL]
+
+
+def test_keys_are_hooks_so_that_no_rollback_takes_them_back() -> None:
+    for item in render({}):
+        if item["kind"] == "Secret":
+            assert item["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+            assert item["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "hook-failed"
+
+
+def test_given_secrets_are_used_and_none_is_made() -> None:
+    objects = render(GITOPS)
+
+    assert names(objects, "Secret") == set()
+    volumes = one(objects, "Deployment", "shoal-gateway")["spec"]["template"]["spec"]["volumes"]
+    assert [volume["secret"]["secretName"] for volume in volumes if "secret" in volume] == ["our-master", "our-keys"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.hosts: name at least one host"),
+        ({"gateway": {"httpRoute": {"enabled": True}}}, "gateway.httpRoute.parentRefs: name the Gateway"),
+        ({"operator": {"serviceAccount": {"create": False}}}, "operator.serviceAccount.name: name the service account"),
+        ({"gateway": {"replicas": "two"}}, "/gateway/replicas"),
+        ({"colour": "blue"}, "'colour' not allowed"),
+    ],
+)
+def test_helm_says_what_is_wrong(values: dict[str, Any], sentence: str) -> None:
+    done = template(values)
+
+    assert done.returncode != 0
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("release", "values", "name"),
+    [
+        ("shoal", {}, "shoal"),
+        ("my-shoal", {}, "my-shoal"),
+        ("llm", {}, "llm-shoal"),
+        ("llm", {"nameOverride": "models"}, "llm-models"),
+        ("llm", {"fullnameOverride": "fleet"}, "fleet"),
+        ("a" * 53, {}, "a" * 40),
+    ],
+)
+def test_names_follow_the_release(release: str, values: dict[str, Any], name: str) -> None:
+    assert names(render(values, release), "Deployment") == {f"{name}-operator", f"{name}-gateway"}
