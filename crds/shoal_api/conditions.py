@@ -48,6 +48,9 @@ class Reason(StrEnum):
     OBJECT_MISSING = "ObjectMissing"
     """Not Ready, Progressing: a Secret, ConfigMap or claim that a replica needs is not there; the message names it.
     The replica goes on as soon as it is made."""
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"
+    """Not Ready, Progressing: a volume of a replica cannot be mounted on its node; the message carries kubelet's words.
+    """
     NAME_OCCUPIED = "NameOccupied"
     """Not Ready: an object with the name that one of the model's own would have belongs to somebody else."""
     INVALID_SPEC = "InvalidSpec"

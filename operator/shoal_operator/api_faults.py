@@ -5,7 +5,11 @@ _OF_THE_OBJECT = frozenset({400, 403, 404, 422})
 """A quota, an admission rule, a field that cannot be, a namespace that is gone: the next try is answered the same."""
 
 
-class Unreachable(Exception):
+class TryAgain(Exception):
+    """Things are not as they were a moment ago; the next look knows more."""
+
+
+class Unreachable(TryAgain):
     """The API server gave no answer, or one that says to come later."""
 
 

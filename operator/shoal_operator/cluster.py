@@ -11,8 +11,9 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from shoal_operator import kinds
 from shoal_operator.api_faults import ApiFault, NotLeading, Unreachable
-from shoal_operator.kinds import POD, Kind, Manifest
+from shoal_operator.kinds import POD, Kind, Listing, Manifest
 from shoal_operator.settings import BadSettings
 
 FIELD_MANAGER = "shoal"
@@ -82,11 +83,13 @@ class Cluster:
             is_verified=bool(found.verify_ssl),
         )
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
-        """All objects of the kind that the selector chooses, as they are now."""
-        answer = await self._read(kind.path(namespace), {"labelSelector": selector} if selector else {})
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "", fields: str = "") -> Listing:
+        """All objects of the kind that the selectors (of labels and of fields) choose, as they are now."""
+        chosen = {"labelSelector": selector, "fieldSelector": fields}
+        answer = await self._read(kind.path(namespace), {key: value for key, value in chosen.items() if value})
         # A list says once what its items are.
-        return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
+        found = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in answer["items"]]
+        return Listing(found, kinds.version(answer))
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """One object; None where there is none."""

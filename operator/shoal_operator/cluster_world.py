@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from shoal_api import labels
 from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
 from shoal_api.termination import LastWords
-from shoal_operator import kinds, objects, pod_facts, pods, restarts, upkeep
-from shoal_operator.api_faults import ApiFault, Foreign, Unreachable
+from shoal_operator import ganging, kinds, objects, pod_facts, pods, restarts, upkeep
+from shoal_operator.api_faults import ApiFault, Foreign, TryAgain
+from shoal_operator.complaints import Complaints
+from shoal_operator.ganging import Release, Ruling
 from shoal_operator.installation import Installation
-from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Manifest
+from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Listing, Manifest
 from shoal_operator.observed import Observed
 from shoal_operator.planning import NewReplica, Plan
+from shoal_operator.pod_facts import Beside
 from shoal_operator.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 class Door(Protocol):
     """What the world needs of the Kubernetes API; `cluster.Cluster` tells what each does."""
 
-    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]: ...
+    async def find_all(self, kind: Kind, namespace: str | None, selector: str = "", fields: str = "") -> Listing: ...
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None: ...
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest: ...
     async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest: ...
@@ -62,7 +65,9 @@ class ClusterWorld:
         self._installation = installation
         self._master_key = master_key
         self._clock = clock
+        self._complaints = Complaints(door, clock)
         self._refusals: dict[str, _Refusal] = {}
+        self._releases: dict[str, Release] = {}
         self._occupied: dict[str, frozenset[str]] = {}
 
     async def tend(self, md: ModelDeployment, revision: str) -> None:
@@ -90,16 +95,25 @@ class ClusterWorld:
         if fresh:
             selector = f"{labels.MODEL_UID}={uid}"
             for kind in (POD, REVISION):
-                self._store.replace(kind, await self._door.find_all(kind, md.metadata.namespace, selector), uid)
+                listing = await self._door.find_all(kind, md.metadata.namespace, selector)
+                self._store.replace(kind, listing.objects, listing.version, uid)
+        its_pods = self._of(POD, uid)
+        await self._complaints.listen(its_pods)
         now = self._clock()
-        return pod_facts.observed(
-            self._of(POD, uid),
-            self._of(REVISION, uid),
+        refusal = self._refusals.get(uid)
+        ruling = self._ruling(md, now)
+        times = (refusal.until if refusal else None, ruling.changes_at if ruling else None)
+        beside = Beside(
             obstacle=self._obstacle(uid, revision, now),
-            asks_again_at=self._refusals[uid].until if uid in self._refusals else None,
             taken_names=self._store.names_taken(POD, md) | self._occupied.get(uid, frozenset()),
-            now=now,
+            mount_words=self._complaints.mount_words(),
+            largest_gpus=self._complaints.largest_gpus(),
+            let_go=ruling.let_go if ruling else (),
+            may_make=ruling.may_make if ruling else None,
+            held=ruling.held if ruling else None,
+            changes_at=(*self._complaints.asks_at(its_pods), *(time for time in times if time is not None)),
         )
+        return pod_facts.observed(its_pods, self._of(REVISION, uid), beside, now)
 
     async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
         uid = md.metadata.uid
@@ -108,6 +122,9 @@ class ClusterWorld:
             await self._annotate(records[name], labels.FAULT, None)
         for given_up in plan.give_up:
             await self._annotate(records[given_up.revision], labels.FAULT, given_up.words.to_text())
+        ruling = self._ruling(md, now)
+        if ruling and set(ruling.let_go) & set(plan.delete):
+            self._releases[uid] = ganging.after_release(self._releases.get(uid), now)
         for pod in self._of(POD, uid):
             if kinds.label(pod, labels.REPLICA) in plan.delete and not kinds.is_leaving(pod):
                 await self._delete(pod)
@@ -115,14 +132,29 @@ class ClusterWorld:
             await self._apply_own(SECRET, objects.secret(md, self._master_key), uid, is_known=False)
             self._occupied.pop(uid, None)
             for new in plan.create:
-                if not await self._create(md, new, records[new.revision]["data"]["template"], now):
+                if not await self._create(md, new, records[new.revision]["data"]["template"]):
                     return
             self._refusals.pop(uid, None)
 
     def forget(self, uid: str) -> None:
         """The model is gone."""
         self._refusals.pop(uid, None)
+        self._releases.pop(uid, None)
         self._occupied.pop(uid, None)
+        self._complaints.forget(self._store.made(POD, uid))
+
+    def _ruling(self, md: ModelDeployment, now: datetime) -> Ruling | None:
+        """What this model may do about gangs, given all that look for nodes; None where that is not on us."""
+        if not ganging.is_ruled(md):
+            return None
+        models = [wish.md for wish in self._store.wishes() if wish.md is not None and ganging.is_ruled(wish.md)]
+        pending = [
+            gang for other in models for gang in pod_facts.pending_gangs(other, self._of(POD, other.metadata.uid))
+        ]
+        stays = any(not kinds.is_leaving(pod) for pod in self._of(POD, md.metadata.uid))
+        if stays and not any(gang.model == md.id for gang in pending):
+            self._releases.pop(md.metadata.uid, None)
+        return ganging.rule(md, pending, self._releases.get(md.metadata.uid), now)
 
     def _of(self, kind: Kind, uid: str) -> list[Manifest]:
         """Only what we made: a label that somebody else put on is no proof."""
@@ -164,7 +196,7 @@ class ClusterWorld:
         found = await self._door.get(REVISION, kinds.namespace(record), kinds.name(record))
         if found is None or kinds.uid(found) != kinds.uid(record):
             self._store.lost(REVISION, record)
-            raise Unreachable(f"the record {kinds.name(record)} went away meanwhile")
+            raise TryAgain(f"the record {kinds.name(record)} went away meanwhile")
         change(found)
         self._store.saw(REVISION, await self._door.replace(REVISION, found))
 
@@ -177,24 +209,23 @@ class ClusterWorld:
         else:
             self._store.lost(POD, pod)
 
-    async def _create(self, md: ModelDeployment, new: NewReplica, template: Manifest, now: datetime) -> bool:
+    async def _create(self, md: ModelDeployment, new: NewReplica, template: Manifest) -> bool:
         """Make the pods of one replica; False where that was refused, and why is kept."""
         uid = md.metadata.uid
         index = int(new.name.rpartition("-")[2])
         try:
             for pod in pods.pods(md, new.name, index, new.revision, template):
                 await self._create_own(POD, pod, uid)
-        except Foreign:
+        except Foreign as foreign:
             self._occupied[uid] = self._occupied.get(uid, frozenset()) | {new.name}
-            raise
+            raise TryAgain(f"the name {new.name} is taken; another is chosen") from foreign
         except ApiFault as fault:
             if not fault.is_about_the_object:
                 raise
-            before = self._refusals.get(uid)
+            before, now = self._refusals.get(uid), self._clock()
             again = restarts.after(before.times if before else 0, now, now)
             words = LastWords(f"the cluster refuses the pod {new.name}: {fault.message}", permanent=False)
-            until = max(again.at, now + timedelta(seconds=1))
-            self._refusals[uid] = _Refusal(new.revision, words, until, again.bad_runs)
+            self._refusals[uid] = _Refusal(new.revision, words, again.at, again.bad_runs)
             log.warning('model=%s reason=PodRefused because="%s"', md.id, words.sentence)
             return False
         return True

@@ -20,12 +20,12 @@ _REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessr
 NEEDS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     (kinds.MODEL, "", ("list", "watch")),
     (kinds.MODEL, "status", ("patch",)),
-    (kinds.POD, "", ("list", "watch", "create", "patch", "delete")),
-    (kinds.SERVICE, "", ("list", "watch", "create", "patch")),
-    (kinds.SERVICE_ACCOUNT, "", ("list", "watch", "create", "patch")),
+    (kinds.POD, "", ("get", "list", "watch", "create", "delete")),
+    (kinds.SERVICE, "", ("get", "list", "watch", "create", "patch")),
+    (kinds.SERVICE_ACCOUNT, "", ("get", "list", "watch", "create", "patch")),
     (kinds.SECRET, "", ("get", "create", "patch")),
-    (kinds.REVISION, "", ("list", "watch", "create", "patch", "delete")),
-    (kinds.EVENT, "", ("create", "patch")),
+    (kinds.REVISION, "", ("get", "list", "watch", "create", "update", "delete")),
+    (kinds.EVENT, "", ("get", "create", "patch")),
 )
 """What an operator cannot work without; the chart's role is compared with it by a test."""
 
@@ -129,7 +129,7 @@ async def _get(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -
 async def _list(cluster: Cluster, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest] | None:
     """None where it may not be listed or the kind is not known."""
     try:
-        return await cluster.find_all(kind, namespace, selector)
+        return (await cluster.find_all(kind, namespace, selector)).objects
     except ApiFault as fault:
         if fault.status in (403, 404):
             return None

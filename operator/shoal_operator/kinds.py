@@ -31,6 +31,14 @@ class Kind:
         return "/".join([root, *(step for step in steps if step)])
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as it was at one moment: what came later is not missing in it."""
+
+    objects: list[Manifest]
+    version: int
+
+
 MODEL = Kind(modeldeployment.API_VERSION, modeldeployment.KIND, modeldeployment.PLURAL)
 POD = Kind("v1", "Pod", "pods")
 SERVICE = Kind("v1", "Service", "services")

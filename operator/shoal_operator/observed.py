@@ -84,6 +84,10 @@ class Observed:
     """Oldest first."""
     obstacle: LastWords | None = None
     """What is known beforehand to stop a replica of the desired revision, such as a folder that is missing."""
+    may_make: int | None = None
+    """So many new replicas at most, where others wait for the same nodes."""
+    held: Hindrance | None = None
+    """Why no new replica may be made now."""
     changes_at: datetime | None = None
     """When these facts are others even if nothing happens."""
     taken_names: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ from shoal_api.modeldeployment import API_VERSION, KIND, ModelDeployment, Status
 from shoal_api.naming import Grant
 from shoal_api.rules import Fault
 from shoal_operator import happenings, kinds, on_kubernetes, reconciling, rendering, status, unbuilt
-from shoal_operator.api_faults import ApiFault, Foreign, NotLeading, Unreachable
+from shoal_operator.api_faults import ApiFault, Foreign, NotLeading, TryAgain, Unreachable
 from shoal_operator.cluster_world import ClusterWorld, Door
 from shoal_operator.happenings import Happening
 from shoal_operator.installation import Installation
@@ -76,7 +76,7 @@ class Operating:
             again = await self._reconcile(uid)
         except NotLeading:
             return
-        except (Unreachable, ApiFault, Foreign) as fault:
+        except (TryAgain, ApiFault, Foreign) as fault:
             self._try_later(uid, str(fault))
         except Exception:  # one model that breaks us must not stop the others; it is seen in log and metrics
             log.exception("model=%s reason=Bug", self._id(uid))
@@ -105,16 +105,17 @@ class Operating:
         now = self._now()
         try:
             await self._world.tend(md, rendering.revision(md))
+            outcome = await reconciling.reconcile(md, self._grant(md), self._world, now)
         except Foreign as foreign:
             await self._refuse(wish, [Fault("", str(foreign))], Reason.NAME_OCCUPIED)
             raise
-        outcome = await reconciling.reconcile(md, self._grant(md), self._world, now)
         if outcome.plan.changes_something:
             self._metrics.decided(outcome.plan.step)
         selector = f"{labels.MODEL_UID}={uid},{labels.RANK}=0"
         told = outcome.status.model_copy(update={"selector": selector})
         self._metrics.counted(md.id, told)
-        await self._tell(wish, told, happenings.of_plan(outcome.plan))
+        is_refused = outcome.observed.obstacle is not None
+        await self._tell(wish, told, [] if is_refused else happenings.of_plan(outcome.plan))
         return outcome.plan.look_again_after
 
     async def _refuse(self, wish: Wish, faults: list[Fault], reason: Reason) -> None:

@@ -164,10 +164,10 @@ class Reign:
             try:
                 for kind in (MODEL, *MADE):
                     selector = "" if kind == MODEL else labels.MODEL_UID
-                    found: list[Manifest] = []
-                    for namespace in self._settings.namespaces or (None,):
-                        found += await self._door.find_all(kind, namespace, selector)
-                    self._store.replace(kind, found)
+                    namespaces = self._settings.namespaces or (None,)
+                    lists = [await self._door.find_all(kind, namespace, selector) for namespace in namespaces]
+                    found = [manifest for listing in lists for manifest in listing.objects]
+                    self._store.replace(kind, found, min(listing.version for listing in lists))
                 return
             except (Unreachable, ApiFault) as fault:
                 log.warning('reason=ListFailed because="%s"', fault)

@@ -152,6 +152,8 @@ def _creations(desired: Desired, target: Target, observed: Observed, leaving: fr
     taken = len(staying) if desired.surge or desired.is_scheduled else len(observed.replicas)
     surging = desired.surge and outdated and not any(rollout.lacks_room(r) for r in staying)
     room = desired.replicas + (1 if surging else 0) - taken
+    if observed.may_make is not None:
+        room = min(room, observed.may_make)
     return tuple(NewReplica(name, target.revision) for name in _free_names(desired, target, observed, room))
 
 

@@ -2,14 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from shoal_api import labels, termination
 from shoal_api.conditions import Reason
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import EXIT_PERMANENT, LastWords
-from shoal_operator import kinds
+from shoal_operator import ganging, kinds
+from shoal_operator.ganging import PendingGang
 from shoal_operator.kinds import Manifest
 from shoal_operator.observed import NOT_ANSWERING, Endpoint, Hindrance, Observed, Replica, ReplicaState, Revision
 from shoal_operator.pod_template import ENGINE
@@ -21,37 +24,44 @@ _PULLING = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 _MISSING = frozenset({"CreateContainerConfigError"})
+_NO_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _NO_ROOM = re.compile(r"Insufficient |Too many pods")
 
 
-def observed(
-    pods: Sequence[Manifest],
-    revisions: Sequence[Manifest],
-    *,
-    obstacle: LastWords | None,
-    asks_again_at: datetime | None,
-    taken_names: frozenset[str],
-    now: datetime,
-) -> Observed:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is known about a model beside its pods and revisions."""
+
+    obstacle: LastWords | None = None
+    taken_names: frozenset[str] = frozenset()
+    mount_words: Mapping[str, str] = field(default_factory=dict)
+    """Kubelet's complaints about volumes, by the pod's UID."""
+    largest_gpus: Mapping[str, int] | None = None
+    """Of each GPU resource, how many the node has that has most of it; None where that is not known."""
+    let_go: tuple[str, ...] = ()
+    """Gangs whose pods did not all find a node in time."""
+    may_make: int | None = None
+    held: Hindrance | None = None
+    changes_at: tuple[datetime, ...] = ()
+
+
+def observed(pods: Sequence[Manifest], revisions: Sequence[Manifest], beside: Beside, now: datetime) -> Observed:
     """Everything that decisions about one model see."""
     of_replica: dict[str, list[Manifest]] = defaultdict(list)
     for pod in pods:
         of_replica[kinds.label(pod, labels.REPLICA) or kinds.name(pod)].append(pod)
     overdue = {name for name, members in of_replica.items() if any(_is_overdue(pod, now) for pod in members)}
-    replicas = [_replica(name, members) for name, members in of_replica.items() if name not in overdue]
+    replicas = [_replica(name, members, beside) for name, members in of_replica.items() if name not in overdue]
     known = sorted(revisions, key=lambda r: (int(r.get("revision", 0)), kinds.name(r)))
+    times = (*(_counts_until(pod) for pod in pods if kinds.is_leaving(pod)), *beside.changes_at)
     return Observed(
         replicas=tuple(sorted(replicas, key=lambda r: (r.created, r.name))),
         revisions=tuple(_revision(manifest) for manifest in known),
-        obstacle=obstacle,
-        changes_at=min(
-            (
-                *(_counts_until(pod) for pod in pods if _leaves_in_time(pod, now)),
-                *([asks_again_at] if asks_again_at and asks_again_at > now else []),
-            ),
-            default=None,
-        ),
-        taken_names=taken_names | overdue,
+        obstacle=beside.obstacle,
+        may_make=beside.may_make,
+        held=beside.held,
+        changes_at=min((time for time in times if time > now), default=None),
+        taken_names=beside.taken_names | overdue,
     )
 
 
@@ -63,6 +73,32 @@ def newly_proven(pods: Sequence[Manifest], revisions: Sequence[Manifest]) -> lis
         if _rank(pod) == 0 and not kinds.is_leaving(pod) and _condition(pod, "Ready")[0]
     }
     return [r for r in revisions if kinds.label(r, labels.REVISION) in ready and not _is_proven(r)]
+
+
+def pending_gangs(md: ModelDeployment, pods: Sequence[Manifest]) -> list[PendingGang]:
+    """The model's gangs that look for nodes; those that somebody holds back on purpose do not."""
+    of_replica: dict[str, list[Manifest]] = defaultdict(list)
+    for pod in pods:
+        of_replica[kinds.label(pod, labels.REPLICA)].append(pod)
+    return [
+        PendingGang(md.id, name, ganging.pool(md), min(_created(pod) for pod in members))
+        for name, members in of_replica.items()
+        if not any(kinds.is_leaving(pod) or pod.get("spec", {}).get("schedulingGates") for pod in members)
+        and not all(pod.get("spec", {}).get("nodeName") for pod in members)
+    ]
+
+
+def is_held(pod: Manifest) -> bool:
+    """Whether it has a node and kubelet has not come to its containers yet: it waits for volumes or pulls an image."""
+    if kinds.is_leaving(pod) or not pod.get("spec", {}).get("nodeName"):
+        return False
+    return _engine(pod).get("state", {}).get("waiting", {}).get("reason") in ("ContainerCreating", "PodInitializing")
+
+
+def missing_resources(pod: Manifest) -> frozenset[str]:
+    """The GPUs and the like of which the scheduler found too few."""
+    messages = [str(c.get("message", "")) for c in _conditions(pod) if _is_unscheduled(c)]
+    return frozenset(name.rstrip(".,") for name in re.findall(r"Insufficient (\S+/\S+)", " ".join(messages)))
 
 
 def _is_proven(manifest: Manifest) -> bool:
@@ -77,11 +113,11 @@ def _revision(manifest: Manifest) -> Revision:
     )
 
 
-def _replica(name: str, members: list[Manifest]) -> Replica:
+def _replica(name: str, members: list[Manifest], beside: Beside) -> Replica:
     """One replica out of its pods; they are one only together."""
     pods = sorted(members, key=_rank)
     first = pods[0]
-    created = min(_moment(pod["metadata"]["creationTimestamp"]) for pod in pods)
+    created = min(_created(pod) for pod in pods)
     state, since, stage = _state(pods, created)
     words = next((said for pod in pods if (said := _last_words(pod))), None)
     address = first.get("status", {}).get("podIP")
@@ -96,8 +132,8 @@ def _replica(name: str, members: list[Manifest]) -> Replica:
         restarts=max(_engine(pod).get("restartCount", 0) for pod in pods),
         last_words=words,
         endpoint=Endpoint(address, labels.HTTP_PORT) if address else None,
-        hindrance=_hindrance(pods) if state is ReplicaState.STARTING else None,
-        lost=_lost(name, pods),
+        hindrance=_hindrance(pods, beside) if state is ReplicaState.STARTING else None,
+        lost=_lost(name, pods) or (ganging.sentence(name) if name in beside.let_go else ""),
     )
 
 
@@ -139,42 +175,77 @@ def _lost(name: str, pods: list[Manifest]) -> str:
     return ""
 
 
-def _hindrance(pods: list[Manifest]) -> Hindrance | None:
-    for pod in pods:
-        status = pod.get("status", {})
-        since = _moment(pod["metadata"]["creationTimestamp"])
-        for condition in status.get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return _unscheduled(pod, condition)
-        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-            waiting = container.get("state", {}).get("waiting", {})
-            reason, message = waiting.get("reason", ""), waiting.get("message", "")
-            if reason in _PULLING:
-                sentence = (
-                    f"the image {container['image']} cannot be pulled ({message or reason}): check its name "
-                    "(spec.engine.image, or the installation's) and the pull secrets of the namespace"
-                )
-                return Hindrance(Reason.IMAGE_UNAVAILABLE, sentence, since)
-            if reason in _MISSING:
-                where = kinds.namespace(pod)
-                sentence = f"{message}: make it in namespace {where}, or take it out of the manifest"
-                return Hindrance(Reason.OBJECT_MISSING, sentence, since)
+def _hindrance(pods: list[Manifest], beside: Beside) -> Hindrance | None:
+    return next((found for pod in pods if (found := _hindrance_of(pod, beside))), None)
+
+
+def _hindrance_of(pod: Manifest, beside: Beside) -> Hindrance | None:
+    status, where = pod.get("status", {}), kinds.namespace(pod)
+    since = _created(pod)
+    unscheduled = next((condition for condition in _conditions(pod) if _is_unscheduled(condition)), None)
+    if unscheduled is not None:
+        return _unscheduled(pod, unscheduled, beside)
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        waiting = container.get("state", {}).get("waiting", {})
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _PULLING:
+            sentence = (
+                f"the image {container['image']} cannot be pulled ({message or reason}): check its name "
+                f"(spec.engine.image, or the installation's) and the pull secrets of namespace {where}"
+            )
+            return Hindrance(Reason.IMAGE_UNAVAILABLE, sentence, since)
+        if reason in _MISSING:
+            sentence = f"{message}: make it in namespace {where}, or take it out of the manifest"
+            return Hindrance(Reason.OBJECT_MISSING, sentence, since)
+    words = beside.mount_words.get(kinds.uid(pod))
+    if words:
+        sentence = f"{words}: make what the volume needs, or change spec.model.source or spec.podTemplate"
+        reason = Reason.OBJECT_MISSING if "not found" in words else Reason.VOLUME_UNAVAILABLE
+        return Hindrance(reason, sentence, since)
     return None
 
 
-def _unscheduled(pod: Manifest, condition: Manifest) -> Hindrance:
-    message = str(condition.get("message", "")).strip().rstrip(".")
-    since = _time(condition.get("lastTransitionTime")) or _moment(pod["metadata"]["creationTimestamp"])
+def _conditions(pod: Manifest) -> list[Manifest]:
+    found: list[Manifest] = pod.get("status", {}).get("conditions", [])
+    return found
+
+
+def _is_unscheduled(condition: Manifest) -> bool:
+    return bool(condition["type"] == "PodScheduled" and condition["status"] == "False")
+
+
+def _unscheduled(pod: Manifest, condition: Manifest, beside: Beside) -> Hindrance:
+    # What follows tells about preemption and claims of other kinds, which helps nobody here.
+    message = str(condition.get("message", "")).partition(" no new claims")[0]
+    message = message.partition(" preemption:")[0].rstrip(" .,")
+    since = _time(condition.get("lastTransitionTime")) or _created(pod)
     if condition.get("reason") == "SchedulingGated":
         return Hindrance(Reason.UNSCHEDULABLE, f"its pods are held back until they are admitted: {message}", since)
-    if "persistentvolumeclaim" in message and "not found" in message:
+    claim = _NO_CLAIM.search(message)
+    if claim is not None:
         where = kinds.namespace(pod)
-        return Hindrance(Reason.OBJECT_MISSING, f"{message}: make the claim in namespace {where}", since)
+        sentence = f'the claim "{claim.group(1)}" is not in namespace {where}: make it, or name another in the manifest'
+        return Hindrance(Reason.OBJECT_MISSING, sentence, since)
+    for resource in sorted(missing_resources(pod)):
+        if beside.largest_gpus is None:
+            break
+        asked, most = _asked(pod, resource), beside.largest_gpus.get(resource, 0)
+        if asked > most:
+            sentence = (
+                f"a pod asks for {asked} {resource} and no node has more than {most}: lower spec.resources.gpu, "
+                "name another spec.resources.gpuResource, or add such a node"
+            )
+            return Hindrance(Reason.NO_SUCH_GPU, sentence, since)
     sentence = (
         f"no node takes the pod {kinds.name(pod)} ({message}): add or free a node, or ask for less in spec.resources "
         "and spec.scheduling"
     )
     return Hindrance(Reason.UNSCHEDULABLE, sentence, since, needs_room=bool(_NO_ROOM.search(message)))
+
+
+def _asked(pod: Manifest, resource: str) -> int:
+    containers = pod.get("spec", {}).get("containers", [])
+    return sum(int(container.get("resources", {}).get("limits", {}).get(resource, 0)) for container in containers)
 
 
 def _last_words(pod: Manifest) -> LastWords | None:
@@ -206,7 +277,7 @@ def _engine(pod: Manifest) -> Manifest:
 
 
 def _condition(pod: Manifest, kind: str) -> tuple[bool, datetime | None]:
-    for condition in pod.get("status", {}).get("conditions", []):
+    for condition in _conditions(pod):
         if condition["type"] == kind:
             return condition["status"] == "True", _time(condition.get("lastTransitionTime"))
     return False, None
@@ -223,12 +294,12 @@ def _size(pod: Manifest) -> int:
     return int(found.group(1)) if found else 1
 
 
+def _created(pod: Manifest) -> datetime:
+    return _moment(pod["metadata"]["creationTimestamp"])
+
+
 def _is_overdue(pod: Manifest, now: datetime) -> bool:
     return kinds.is_leaving(pod) and now > _counts_until(pod)
-
-
-def _leaves_in_time(pod: Manifest, now: datetime) -> bool:
-    return kinds.is_leaving(pod) and now <= _counts_until(pod)
 
 
 def _counts_until(pod: Manifest) -> datetime:

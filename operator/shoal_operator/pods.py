@@ -195,6 +195,7 @@ def _env(md: ModelDeployment, origin: Origin, installation: Installation) -> lis
         {"name": "POD_UID", "valueFrom": {"fieldRef": _field(".uid")}},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
         {"name": "HOME", "value": DIRECTORY},
+        {"name": "USER", "value": "shoal"},  # libraries that ask who they run as find no such user in the image
         {"name": "TMPDIR", "value": DIRECTORY},
         {"name": "XDG_CACHE_HOME", "value": sources.CACHE_PATH},
         {"name": "HF_HOME", "value": f"{sources.CACHE_PATH}/huggingface"},

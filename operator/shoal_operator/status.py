@@ -121,7 +121,7 @@ def _missing(desired: Desired, observed: Observed) -> tuple[Reason, str]:
         return Reason.RESTARTING, _restarting(failed[0])
     if against:
         return Reason.STARTING, f"an older revision is restored; that of the manifest cannot start: {against.sentence}"
-    hindered = [r.hindrance for r in on_their_way if r.hindrance]
+    hindered = [r.hindrance for r in on_their_way if r.hindrance] or ([observed.held] if observed.held else [])
     if hindered:
         return hindered[0].reason, hindered[0].sentence
     lost = [r for r in on_their_way if r.stage == NOT_ANSWERING]

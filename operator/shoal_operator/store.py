@@ -1,7 +1,7 @@
 """What the watches have told: the models as they are, and the objects that were made for each of them."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -108,9 +108,8 @@ class Store:
         if not any(uid in made for made in self._made.values()):
             self._uids[f"{kinds.namespace(manifest)}/{_model_name(manifest)}"].discard(uid)
 
-    def replace(self, kind: Kind, found: Iterable[Manifest], uid: str | None = None) -> None:
-        """Take a whole list: of one model's objects, or of all. What is not in it is gone."""
-        present = list(found)
+    def replace(self, kind: Kind, present: Sequence[Manifest], version: int, uid: str | None = None) -> None:
+        """Take a whole list: of one model's objects, or of all. What is older than the list and not in it is gone."""
         names = {kinds.uid(manifest) for manifest in present}
         if kind == MODEL:
             known = [wish.manifest for wish in self._wishes.values()]
@@ -119,7 +118,7 @@ class Store:
         else:
             known = self.made(kind, uid)
         for manifest in known:
-            if kinds.uid(manifest) not in names:
+            if kinds.uid(manifest) not in names and kinds.version(manifest) <= version:
                 self.lost(kind, manifest)
         for manifest in present:
             self.saw(kind, manifest)

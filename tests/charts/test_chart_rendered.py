@@ -1,5 +1,6 @@
 """What Helm makes of several sets of values holds together: names meet, selectors select, every pod is restricted."""
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from chart import CHART, NAMESPACE, Manifest, arguments, one, render, template
+from chart import CHART, NAMESPACE, Manifest, arguments, lint, one, render, template
 from shoal_api import keys
+from shoal_operator import inspecting, operator_settings
 from shoal_serving.gateway import settings as gateway_settings
 
 EVERYTHING: dict[str, Any] = {
@@ -23,6 +25,8 @@ EVERYTHING: dict[str, Any] = {
         "cache": {"nodePath": "/var/cache/shoal"},
         "offline": True,
         "allowRemoteCode": True,
+        "imageVolumes": True,
+        "s3Endpoints": ["minio.storage.svc:9000"],
         "pullSecrets": ["a", "b"],
     },
     "operator": {"replicas": 2, "podLabels": {"x": "y"}, "nodeSelector": {"pool": "cpu"}, "priorityClassName": "high"},
@@ -81,6 +85,14 @@ def selects(selector: dict[str, str], item: Manifest) -> bool:
 
 def names(objects: list[Manifest], kind: str) -> set[str]:
     return {item["metadata"]["name"] for item in objects if item["kind"] == kind}
+
+
+@SETS
+def test_helm_finds_no_fault(values: dict[str, Any]) -> None:
+    done = lint(values)
+
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
 
 
 @SETS
@@ -172,6 +184,23 @@ def test_no_role_has_a_wildcard(values: dict[str, Any]) -> None:
             assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
 
 
+def test_the_operators_role_is_what_the_operator_says_it_needs() -> None:
+    rules = one(render({}), "ClusterRole", "shoal-operator-shoal-system")["rules"]
+    given = {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+    assert given == {
+        (kind.group, f"{kind.plural}/{subresource}".removesuffix("/"), verb)
+        for kind, subresource, verbs in inspecting.NEEDS
+        for verb in verbs
+    }
+
+
 def test_without_namespaces_roles_hold_everywhere_and_with_them_only_there() -> None:
     everywhere, somewhere = render({}), render({"namespaces": ["team-a"]})
 
@@ -205,6 +234,23 @@ def test_the_gateway_takes_the_arguments_that_the_chart_gives(values: dict[str, 
 
     assert settings.max_held_bytes == values.get("gateway", {}).get("maxHeldBytes", 536870912)
     assert (settings.keys_file is None) == (values is BARE)
+
+
+@SETS
+def test_the_operator_takes_the_arguments_that_the_chart_gives(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "master").mkdir()
+    (tmp_path / "master/master-key").write_text("ab" * 32)
+    words = [word.replace("/etc/shoal", str(tmp_path)) for word in arguments(render(values), "shoal-operator")]
+    parser = argparse.ArgumentParser()
+    operator_settings.add_flags(parser)
+
+    settings = operator_settings.read(parser.parse_args(words), {"POD_NAME": "a-pod"}, 1)
+
+    assert settings.gateway_service == (NAMESPACE, "shoal-gateway-internal")
+    assert settings.namespaces == tuple(values.get("namespaces", ()))
+    assert settings.installation.file_roots == tuple(values.get("models", {}).get("fileRoots", ()))
+    assert settings.installation.offline == (values is EVERYTHING)
+    assert bool(settings.installation.surge_priority_class) == (values is not BARE)
 
 
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:

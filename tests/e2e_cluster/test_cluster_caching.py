@@ -1,5 +1,6 @@
 """What was built is found again by the hash of its inputs; a build that fails never looks finished."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,15 @@ def test_outside_a_checkout_all_files_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("")
 
     assert images.tracked(tmp_path) == [tmp_path / "Dockerfile", tmp_path / "src" / "b.py"]
+
+
+def test_of_an_image_only_the_newest_archives_are_kept(tmp_path: Path) -> None:
+    archives = [tmp_path / f"engine-dev-{number:016x}.tar" for number in range(5)]
+    other = tmp_path / f"engine-dev-cpu-{0:016x}.tar"
+    for age, path in enumerate([*archives, other]):
+        path.write_bytes(b"")
+        os.utime(path, (1000 - age, 1000 - age))
+
+    images.forget_older(archives[4], "engine-dev")
+
+    assert sorted(tmp_path.iterdir()) == sorted([archives[4], archives[0], archives[1], other])

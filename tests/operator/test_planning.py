@@ -1,6 +1,7 @@
 """The plan: each single step as a table, and whole stories in a small world where everything that is asked happens."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -184,6 +185,24 @@ def test_a_revision_that_cannot_start_ends_with_the_old_one_restored(surge: bool
     assert [(r.revision, r.state) for r in world.replicas] == [("old", READY)] * count
     assert min(ready for _, ready in world.history[-len(plans) :]) >= (count if surge else count - 1)
     assert sum(new.revision == "new" for plan in plans for new in plan.create) == 1, "tried once"
+
+
+@pytest.mark.parametrize(("rooms", "least_ready"), [(4, 3), (3, 2)])
+def test_on_a_cluster_an_edit_surges_and_where_no_room_is_one_old_replica_at_a_time_makes_way(
+    rooms: int, least_ready: int
+) -> None:
+    on_a_cluster = {"surge": True, "makes_way": True, "is_scheduled": True}
+    world = SmallWorld(rooms=rooms)
+    world.settle(replace(desired(3, revision="old"), **on_a_cluster))
+    world.history.clear()
+    wish = replace(desired(3), **on_a_cluster)
+
+    for _ in range(80):
+        world.apply(planning.make(wish, world.observed(wish), world.now))
+        world.history.append((len(world.replicas), sum(r.state is READY for r in world.replicas)))
+
+    assert [(r.revision, r.state) for r in world.replicas] == [("new", READY)] * 3
+    assert min(ready for _, ready in world.history) == least_ready
 
 
 def test_edit_in_the_middle_of_a_rollout_goes_to_the_last_wish() -> None:

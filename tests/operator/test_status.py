@@ -8,7 +8,6 @@ from builders import a_model
 from replicas import PASSING, PERMANENT, T0, a_replica, desired
 from shoal_api.conditions import ConditionType, Reason
 from shoal_api.naming import Grant
-from shoal_api.rules import Fault
 from shoal_operator import scaling, status
 from shoal_operator.load import UNKNOWN
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState, Revision
@@ -165,9 +164,8 @@ def test_a_refused_manifest_keeps_the_counts_and_names_the_field() -> None:
     before = status.derive(
         md, desired(1), scaling.decide(md.spec, 0, 0, UNKNOWN, FRESH, T0), Observed((ready(),), (NEW,)), GRANT, T0
     )
-    edited = md.model_copy(update={"status": before})
 
-    told = status.refused(edited, [Fault("spec.scaling", "not yet")], Reason.NOT_BUILT, T0)
+    told = status.refused(before, 2, "spec.scaling: not yet", Reason.NOT_BUILT, T0)
 
     condition = status.condition(told, ConditionType.READY)
     assert condition is not None

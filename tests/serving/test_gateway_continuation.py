@@ -105,24 +105,39 @@ def test_the_death_of_an_engine_is_not_seen_by_its_streams(gateway: Gateway) -> 
     asyncio.run(story())
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 NOT_CONTINUED: list[tuple[str, dict[str, Any]]] = [
-    (CHAT, {"return_token_ids": True}),
+    (CHAT, {"n": 2}),
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
+    (CHAT, {"functions": [{"name": "f"}]}),
+    (CHAT, {"response_format": {"type": "json_object"}}),
+    (CHAT, {"structured_outputs": {"choice": ["a"]}}),
+    (CHAT, {"guided_regex": "a"}),
     (CHAT, {"logprobs": True}),
+    (CHAT, {"prompt_logprobs": 1}),
+    (CHAT, {"echo": True}),
     (CHAT, {"seed": 7}),
+    (CHAT, {"seed": 0}),
+    (CHAT, {"stop": "§"}),
     (CHAT, {"stop": ["§"]}),
+    (CHAT, {"bad_words": ["x"]}),
     (CHAT, {"presence_penalty": 0.5}),
     (CHAT, {"frequency_penalty": 0.5}),
     (CHAT, {"min_tokens": 2}),
-    (CHAT, {"n": 2}),
-    (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
-    (CHAT, {"response_format": {"type": "json_object"}}),
-    (CHAT, {"include_reasoning": False}),
-    (CHAT, {"bad_words": ["x"]}),
+    (CHAT, {"use_beam_search": True}),
     (CHAT, {"truncate_prompt_tokens": 4}),
+    (CHAT, {"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": "Hello"}]}]}),
+    (CHAT, {"audio": {"voice": "x", "format": "wav"}}),
+    (CHAT, {"return_token_ids": True}),
+    (CHAT, {"include_reasoning": False}),
     (TEXT, {"prompt": ["Hello", "there"]}),
     (TEXT, {"prompt": [72, 105]}),
+    (TEXT, {"best_of": 2}),
+    (TEXT, {"prompt_embeds": "AAAA"}),
     (TEXT, {"echo": True}),
     (TEXT, {"logprobs": 1}),
+    (TEXT, {"logprobs": 0}),
+    (TEXT, {"suffix": "x"}),
 ]
 
 
@@ -133,12 +148,29 @@ def test_what_could_not_be_exact_ends_in_upstream_lost(gateway: Gateway, path: s
             await put(gateway, both)
             both.strike_once(Kind.CUT, 3)
             answer = await ask(gateway, a_prompt(path, **fields), path)
-            assert len(both.asked(path)) == 1, "no other replica was asked"
+            assert len(both.asked(CHAT) + both.asked(TEXT)) == 1, "no other replica was asked"
             return answer
 
     answer = asyncio.run(story())
     assert '"upstream_lost"' in answer.events[-1]
     assert "[DONE]" not in answer.events
+
+
+@pytest.mark.parametrize("options", [{}, USAGE], ids=["plain", "usage"])
+@pytest.mark.parametrize("path", [CHAT, TEXT])
+def test_after_the_finish_reason_the_only_replica_may_go(gateway: Gateway, path: str, options: dict[str, Any]) -> None:
+    async def story() -> None:
+        async with replicas(1) as one:
+            await put(gateway, one)
+            body = a_prompt(path, **options)
+            answer = await ask(gateway, body, path)
+            finishing = next(n for n, event in enumerate(answer.events, 1) if '"finish_reason":"length"' in event)
+            for after in range(finishing, len(answer.events)):
+                one.strike_once(Kind.CUT, after)
+                assert await stream(gateway, body, path) == seen(answer), f"cut after {after} events"
+            assert len(one.asked(path)) == 1 + len(answer.events) - finishing
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("fields", [{"routing": {"continuation": "Off"}}, {"reasoning_parser": True}])

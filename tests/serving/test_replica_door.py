@@ -269,3 +269,49 @@ def test_the_lifespan_goes_through_to_the_app() -> None:
         assert house.entered == ["lifespan"]
 
     told(story)
+
+
+def test_when_serve_cancels_a_request_whose_client_left_the_engine_hears_of_it() -> None:
+    """As vLLM does it: one task works, another listens, and whoever waits for both may be cancelled without a trace."""
+    heard: list[str] = []
+
+    async def story() -> None:
+        left, works = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            works.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                heard.append("abort")
+                raise
+
+        async def receive() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            tasks = [asyncio.ensure_future(work()), asyncio.ensure_future(receive())]
+            _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+        async def send(_message: Message) -> None:
+            raise AssertionError("nobody is there")
+
+        admission = Admission(KEY, UID, settle_seconds=2.0)
+        door = Door(app, admission, House(), lambda: 0.0)
+        headers = [(proof.MAC_HEADER.encode(), MAC.encode())]
+        scope: Scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+        request = asyncio.ensure_future(door(scope, receive, send))
+        await works.wait()
+        assert admission.in_flight == 1
+        left.set()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert admission.in_flight == 0
+        assert heard == ["abort"]
+
+    asyncio.run(story())

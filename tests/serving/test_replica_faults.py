@@ -28,6 +28,37 @@ def explain(log: str, text: str = WRAPPED, during: str = Stage.ENGINE, **given: 
             True,
         ),
         (
+            f"{WORKER}ModuleNotFoundError: No module named 'runai_model_streamer'",
+            ["vllm[runai]", "spec.engine.image", "pvc://"],
+            True,
+        ),
+        (
+            f"{WORKER}botocore.exceptions.NoCredentialsError: Unable to locate credentials",
+            ["AWS_ACCESS_KEY_ID", "spec.model.credentials"],
+            True,
+        ),
+        (
+            (
+                f"{WORKER}botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the "
+                "ListObjectsV2 operation: no"
+            ),
+            ["refuses access", "spec.model.credentials"],
+            True,
+        ),
+        (
+            (
+                f"{WORKER}botocore.errorfactory.NoSuchBucket: An error occurred (NoSuchBucket) when calling the "
+                "ListObjectsV2 operation (reached max retries: 0): no"
+            ),
+            ["there is nothing at", "AWS_ENDPOINT_URL"],
+            True,
+        ),
+        (
+            f'{WORKER}botocore.exceptions.EndpointConnectionError: Could not connect to the endpoint URL: "http://s3/b"',
+            ["http://s3/b", "AWS_ENDPOINT_URL"],
+            False,
+        ),
+        (
             f"{WORKER}torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
             ["GPU's memory is too small", "--max-model-len", "parallelism.tensor"],
             True,

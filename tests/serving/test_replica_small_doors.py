@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,10 +168,16 @@ def test_the_hub_is_not_asked_about_a_local_model(source: str, offline: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("pod", False)]
+    ("changes", "loopback"),
+    [
+        ({"host": "127.0.0.1"}, True),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "0.0.0.0", "address": "10.0.0.7"}, True),
+        ({"nodes": 2, "gpus": 1, "tensor": 2, "head": "big-0:6379", "address": "10.0.0.7"}, False),
+    ],
 )
-def test_ray_stays_on_loopback_where_the_replica_does(host: str, loopback: bool) -> None:
-    assert ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in compose({}, host=host)) is loopback
+def test_ray_stays_on_loopback_unless_other_pods_must_reach_it(changes: dict[str, Any], loopback: bool) -> None:
+    assert ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in compose({}, **changes)) is loopback
 
 
 @pytest.mark.parametrize(

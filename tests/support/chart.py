@@ -35,8 +35,17 @@ def helm() -> str:
 
 def template(values: Mapping[str, Any], release: str = "shoal") -> subprocess.CompletedProcess[str]:
     """What `helm template` answers to these values."""
-    words = [helm(), "template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", KUBERNETES]
-    return subprocess.run([*words, "--values", "-"], input=json.dumps(dict(values)), capture_output=True, text=True)
+    return _helm(["template", release, str(CHART)], values)
+
+
+def lint(values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    """What `helm lint` says about the chart with these values."""
+    return _helm(["lint", "--strict", str(CHART)], values)
+
+
+def _helm(words: list[str], values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    words = [helm(), *words, "--namespace", NAMESPACE, "--kube-version", KUBERNETES, "--values", "-"]
+    return subprocess.run(words, input=json.dumps(dict(values)), capture_output=True, text=True)
 
 
 def render(values: Mapping[str, Any], release: str = "shoal") -> list[Manifest]:

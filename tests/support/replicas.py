@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from shoal_api.conditions import Reason
 from shoal_api.termination import LastWords
 from shoal_operator import planning
-from shoal_operator.observed import Endpoint, Observed, Replica, ReplicaState, Revision
+from shoal_operator.observed import Endpoint, Hindrance, Observed, Replica, ReplicaState, Revision
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired
 
@@ -50,6 +51,8 @@ class SmallWorld:
     """Replicas that become ready, fail or go when told; `cannot_start` names revisions that never will."""
 
     cannot_start: frozenset[str] = frozenset()
+    rooms: int | None = None
+    """So many replicas find room; further ones wait for it."""
     replicas: list[Replica] = field(default_factory=list)
     revisions: list[Revision] = field(default_factory=list)
     now: datetime = T0
@@ -89,6 +92,12 @@ class SmallWorld:
             self.replicas.append(replace(fresh, created=self.now, since=self.now))
 
     def _started(self, replica: Replica) -> Replica:
+        housed = sum(r.state in (ReplicaState.READY, ReplicaState.FAILED) for r in self.replicas)
+        if self.rooms is not None and housed >= self.rooms:
+            return replace(
+                replica, hindrance=Hindrance(Reason.UNSCHEDULABLE, "no GPU", replica.created, needs_room=True)
+            )
+        replica = replace(replica, hindrance=None)
         if replica.revision in self.cannot_start:
             self._know(replica.revision, PERMANENT)
             return replace(replica, state=ReplicaState.FAILED, last_words=PERMANENT)
@@ -96,7 +105,9 @@ class SmallWorld:
         return replace(replica, state=ReplicaState.READY)
 
     def _each(self, chosen: Callable[[Replica], bool], change: Callable[[Replica], Replica]) -> None:
-        self.replicas = [change(r) if chosen(r) else r for r in self.replicas]
+        for index, replica in enumerate(self.replicas):
+            if chosen(replica):
+                self.replicas[index] = change(replica)
 
     def _know(self, name: str, fault: LastWords | None) -> None:
         self.revisions = [replace(r, fault=fault) if r.name == name else r for r in self.revisions]

@@ -120,28 +120,34 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- define "shoal.operator.rules" -}}
 - apiGroups: [shoal.dev]
   resources: [modeldeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [shoal.dev]
   resources: [modeldeployments/status]
   verbs: [patch]
 - apiGroups: [""]
-  resources: [pods, services, serviceaccounts, secrets]
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [pods]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch]
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, update, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [get, create, patch]
 {{- end -}}
 
 {{- define "shoal.gateway.rules" -}}
 - apiGroups: [shoal.dev]
   resources: [modeldeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end -}}
 
 {{- define "shoal.madeOnce" -}}

@@ -14,6 +14,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "images"
 # RUN steps that install packages trust what this machine trusts; nothing of it stays in the image
 TRUST = ("/etc/ssl/certs:/etc/ssl/certs:ro", f"{SOURCES / 'uv'}:/etc/uv:ro")
 BUILD_SECONDS = 3600
+KEPT_ARCHIVES = 3
 # buildah compresses OCI archives whatever it is told; this is its fastest way, for nodes too
 COMPRESSION = ("--compression-format", "zstd", "--compression-level", "1")
 # buildah works without a daemon and without namespaces; its store lies with the cache, so nothing is left elsewhere
@@ -115,7 +116,18 @@ def build_image(
         _push(place, name, draft)
 
     short = name.rpartition("/")[2].replace(":", "-")
-    return caching.made_once(_archives(place) / f"{short}-{key}.tar", make)
+    archive = caching.made_once(_archives(place) / f"{short}-{key}.tar", make)
+    forget_older(archive, short)
+    return archive
+
+
+def forget_older(archive: Path, short: str) -> None:
+    """Of one image only the newest archives are kept; an engine's takes gigabytes."""
+    archive.touch()  # the one in use is the newest, whenever it was built
+    key_length = len(archive.stem) - len(short)
+    same = [path for path in archive.parent.glob(f"{short}-*.tar") if len(path.stem) - len(short) == key_length]
+    for path in sorted(same, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_ARCHIVES:]:
+        path.unlink(missing_ok=True)
 
 
 def image_key(name: str, dockerfile: bytes, build_args: Mapping[str, str], contents: Mapping[str, bytes]) -> str:

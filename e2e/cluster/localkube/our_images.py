@@ -24,7 +24,7 @@ class OurImage:
         return ROOT / "images" / self.folder / "Dockerfile"
 
 
-# The base image that is bootstrapped here has what the CPU engine needs, and no index of Debian's packages.
+# The base image here has what the CPU engine needs, a compiler apart: `--enforce-eager` needs none.
 ALL = {
     "control": OurImage("localhost/shoal-control:dev", "control"),
     "simulator": OurImage("localhost/shoal-simulator:dev", "simulator"),

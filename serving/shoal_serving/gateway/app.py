@@ -7,17 +7,19 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from shoal_api.load import LOAD_PATH, LOAD_STREAM_PATH, LoadMessage
-from shoal_serving.gateway import routes
+from shoal_serving.gateway import api_document, routes
 from shoal_serving.gateway.keys import Keyring
 from shoal_serving.gateway.load_telling import LoadStream
 from shoal_serving.gateway.route_table import RouteTable
 
 
 def for_clients(table: Callable[[], RouteTable], keyring: Callable[[], Keyring | None]) -> FastAPI:
-    """What clients reach, without the inference paths."""
-    app = FastAPI(title="Shoal", docs_url=None, redoc_url=None)
+    """What clients reach; the inference paths are only described here, the relay answers them."""
+    app = FastAPI(title="Shoal", summary="One address for every model.", docs_url=None, redoc_url=None)
     app.include_router(routes.models_router(table, keyring))
     routes.in_openai_shape(app)
+    document = api_document.complete(app.openapi())  # FastAPI keeps what it made, and serves it
+    app.openapi_schema = document
     return app
 
 

@@ -281,6 +281,10 @@ class Attempt:
 
     # -- the ends
 
+    def next_sequence(self) -> int:
+        """The number that an event after the last one has; for streams whose events are numbered (Responses)."""
+        return errors.sequence_after(self._last_block)
+
     def time_out(self, now: float, is_asked_stream: bool, first_byte_seconds: float, idle_seconds: float) -> None:
         """End what is silent too long."""
         connection = self.connection

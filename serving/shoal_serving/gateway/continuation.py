@@ -11,7 +11,8 @@ _MUST_BE_UNSET = (
     *("tools", "functions", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
     *("top_logprobs", "logprob_token_ids", "echo", "stop", "bad_words", "presence_penalty", "frequency_penalty"),
     *("min_tokens", "best_of", "use_beam_search", "prompt_embeds", "audio", "suffix", "return_token_ids"),
-    *("return_tokens_as_token_ids", "kv_transfer_params", "vllm_xargs"),
+    *("return_tokens_as_token_ids", "kv_transfer_params", "ec_transfer_params", "vllm_xargs", "watermarking"),
+    *("repetition_detection", "thinking_token_budget"),
 )
 """Fields that depend on more than the ids so far, or ask for more than text. 0, false, [] and null are unset."""
 _EVEN_ZERO_IS_SET = ("seed", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
@@ -29,6 +30,8 @@ def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> st
         return "more than one choice"
     if body.get("include_reasoning") is False:
         return "the engine may leave ids out where it hides reasoning"
+    if body.get("spaces_between_special_tokens") is False:
+        return "the engine's text depends on more than the ids"
     for field in _MUST_BE_UNSET:
         if body.get(field):
             return f"`{field}` is set"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -68,6 +69,7 @@ _MESSAGES_TYPES = {
     529: "overloaded_error",
 }
 MESSAGE_LIMIT = 2000
+_SEQUENCE = re.compile(rb'"sequence_number": ?(\d{1,9})')
 
 
 def body(refusal: Refusal, dialect: Dialect, request_id: str = "") -> bytes:
@@ -88,6 +90,12 @@ def event(refusal: Refusal, dialect: Dialect, sequence: int = 0) -> bytes:
         return b"event: error\ndata: %b\n\n" % json.dumps(frame).encode()
     data = json.dumps(shaped(refusal, dialect)).encode()
     return (b"event: error\n" if dialect is Dialect.MESSAGES else b"") + b"data: %b\n\n" % data
+
+
+def sequence_after(events: bytes) -> int:
+    """The number of the event that follows these; 0 where they bear none."""
+    found = _SEQUENCE.findall(events)
+    return int(found[-1]) + 1 if found else 0
 
 
 def retry_headers(refusal: Refusal) -> bytes:

@@ -194,7 +194,7 @@ class Exchange:
             self._reply.end(transcript.ending())
             self._finish(Outcome.CONTINUED)
         elif attempt.is_stream:
-            self._lose()
+            self._lose(attempt.next_sequence())
         else:
             self._reply.cut()
             self._finish(Outcome.UPSTREAM_LOST)
@@ -252,9 +252,9 @@ class Exchange:
             attempt.abandon()
             self.cut(attempt, because)
 
-    def _lose(self) -> None:
+    def _lose(self, sequence: int = 0) -> None:
         """A committed stream has no end."""
-        self._reply.lose()
+        self._reply.lose(sequence)
         self._finish(Outcome.UPSTREAM_LOST)
 
     def _refusal(self, step: Step, found: Refusal | None) -> Refusal:

@@ -19,7 +19,9 @@ from shoal_serving.gateway.checking import Checked, check
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.keys import ANYBODY, CHALLENGE, Caller, identify
-from shoal_serving.gateway.surfaces import SURFACES, Dialect, Surface
+from shoal_serving.gateway.realtime import Session
+from shoal_serving.gateway.realtime_events import wants_websocket
+from shoal_serving.gateway.surfaces import REALTIME_PATH, SURFACES, Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ QUIET_SECONDS = 75.0
 """A connection on which no request is under way and nothing comes for so long is closed."""
 _WRITE_BUFFER = 64 * 1024
 _JOINED_BELOW = 16 * 1024
+REALTIME = REALTIME_PATH.encode()
 _NOTED = frozenset((b"content-length", b"connection", b"expect"))
 
 
@@ -309,10 +312,20 @@ class Relay(HttpToolsProtocol):
     def _start_other(self, incoming: Incoming) -> None:
         """Not an inference path."""
         self._forget_size(incoming)
-        if incoming.refusal is not None:
+        if incoming.method == b"GET" and _path(incoming.url) == REALTIME and wants_websocket(incoming.headers):
+            self._become_session(incoming)
+        elif incoming.refusal is not None:
             self._answer_refusal(incoming.refusal, Dialect.OPENAI)
         else:
             self._start_app(incoming, incoming.body())
+
+    def _become_session(self, incoming: Incoming) -> None:
+        """A WebSocket: the connection is another protocol's from here on."""
+        self._is_closing = True
+        self.connections.discard(self)
+        session = Session(self.switchboard, self.transport, self.connections)
+        self.transport.set_protocol(session)
+        session.begin(httptools.parse_url(incoming.url).query or b"", incoming.headers)
 
     def _answer_refusal(self, refusal: Refusal, dialect: Dialect, lines: bytes = b"") -> None:
         lines += b"content-type: application/json\r\n" + errors.retry_headers(refusal)

@@ -89,10 +89,10 @@ class Reply:
         self.size = len(body)
         self._client.answer(refusal.status, _ERROR_LINES + lines + errors.retry_headers(refusal), body)
 
-    def lose(self) -> None:
-        """The stream that began has no end."""
+    def lose(self, sequence: int) -> None:
+        """The stream that began has no end; where its events are numbered, this is the number of the last one."""
         lost = Refusal(500, "The replica was lost while it answered; the answer is not complete.", "upstream_lost")
-        self._client.end(errors.event(lost, self._dialect), close=True)
+        self._client.end(errors.event(lost, self._dialect, sequence), close=True)
 
     def cut(self) -> None:
         """The answer that began has no end, and is no stream that could say so."""

@@ -8,11 +8,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from shoal_serving.gateway import errors, openai_shapes
+from shoal_serving.gateway import api_document, errors, openai_shapes
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import SCHEME, Keyring, denied, identify
 from shoal_serving.gateway.route_table import RouteTable
-from shoal_serving.gateway.surfaces import SURFACES, Dialect
+from shoal_serving.gateway.surfaces import REALTIME_PATH, SURFACES, Dialect
 
 OWNER = "shoal"
 
@@ -37,7 +37,7 @@ def models_router(table: Callable[[], RouteTable], keyring: Callable[[], Keyring
     """GET /v1/models and GET /v1/models/{id}, where an id may hold slashes."""
     router = APIRouter()
 
-    @router.get("/v1/models", response_model=ModelList)
+    @router.get("/v1/models", response_model=ModelList, responses=api_document.error_answers(401))
     def list_models(request: Request) -> Any:
         """Models that the caller can ask for, also those at zero replicas."""
         now, caller = table(), identify(request.headers.raw, keyring())
@@ -45,7 +45,9 @@ def models_router(table: Callable[[], RouteTable], keyring: Callable[[], Keyring
             return _answer(caller)
         return ModelList(data=[_object(name, now) for name in caller.names(now)])
 
-    @router.get("/v1/models/{name:path}", response_model=ModelObject)
+    @router.get(
+        "/v1/models/{name:path}", response_model=ModelObject, responses=api_document.error_answers(401, 403, 404)
+    )
     def get_model(name: str, request: Request) -> Any:
         """One model by any of its names."""
         now, caller = table(), identify(request.headers.raw, keyring())
@@ -74,8 +76,15 @@ def in_openai_shape(app: FastAPI) -> None:
         if surface is not None and error.status_code == 404:
             # The path exists, but only for POST, and those never come here.
             error = HTTPException(405, headers={"allow": "POST"})
+        if path == REALTIME_PATH:
+            # As a WebSocket it never comes here, either.
+            is_get = method == "GET"
+            error = HTTPException(
+                426 if is_get else 405, headers={"upgrade": "websocket"} if is_get else {"allow": "GET"}
+            )
         refusal = {
             404: Refusal(404, f"Unknown request URL: {method} {path}.", "unknown_url", type="invalid_request_error"),
+            426: Refusal(426, "This path is a WebSocket; ask for an upgrade.", "upgrade_required"),
             405: Refusal(405, f"Not allowed to {method} {path}.", "method_not_allowed"),
         }.get(error.status_code, Refusal(error.status_code, str(error.detail)))
         dialect = surface.dialect if surface is not None else Dialect.OPENAI

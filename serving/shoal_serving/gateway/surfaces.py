@@ -29,6 +29,9 @@ _DONE = (b"data: [DONE]", b"data:[DONE]")
 _RESPONSES_END = (b"event: response.completed", b"event: response.incomplete", b"event: response.failed", *_DONE)
 _MESSAGES_END = (b"event: message_stop", *_DONE)
 
+REALTIME_PATH = "/v1/realtime"
+"""A WebSocket; its model stands in the query or in its first event."""
+
 SURFACES: dict[bytes, Surface] = {
     surface.path.encode(): surface
     for surface in (

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from random import Random
+from typing import Protocol
 
 from shoal_api import load as treaty
 from shoal_api.load import LoadMessage, ModelLoad
@@ -13,7 +14,6 @@ from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.cluster_wire import WatchState
 from shoal_serving.gateway.dispatching import Dispatcher
 from shoal_serving.gateway.errors import Refusal
-from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.load_telling import Alarm
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
@@ -53,6 +53,16 @@ class Line:
             self.counted, self.busy_at = dispatcher.asked, now
 
 
+class UnderWay(Protocol):
+    """What has begun and is not over: a request, or a realtime session."""
+
+    def check(self, now: float) -> None:
+        """Deadlines and heartbeats."""
+
+    def shed(self) -> None:
+        """The drain is over."""
+
+
 class Switchboard:
     """Everything the gateway's connections share. Time and randomness come from outside."""
 
@@ -74,7 +84,7 @@ class Switchboard:
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
         self.clock = clock
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[UnderWay] = set()
         self.nameless = ModelMetrics()
         self.boot = f"{random.getrandbits(64):016x}"
         self.alarm = Alarm()

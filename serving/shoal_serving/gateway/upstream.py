@@ -234,6 +234,12 @@ class Connection(asyncio.Protocol):
         self.receiver = None
         self.transport.abort()
 
+    def become(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
+        """Another protocol speaks here from now on; it gets the socket and the header lines that prove who we are."""
+        self.receiver = None
+        self.transport.set_protocol(protocol)
+        return self.transport, self._prefix
+
     def pause(self) -> None:
         """The client is slow: leave the answer in the socket."""
         if not self.paused and not self.transport.is_closing():

@@ -10,7 +10,7 @@ from ray import serve
 
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_serving.replica import config as configuration
-from shoal_serving.replica import engine_log, engines, forking, ranks, self_test
+from shoal_serving.replica import engine_log, engines, environment, forking, ranks, self_test
 from shoal_serving.replica.admission import Admission
 from shoal_serving.replica.door import App, Door
 from shoal_serving.replica.engine_args import RefusedArgument
@@ -50,6 +50,8 @@ class Replica:
         notebook.report(Stage.IMPORTS)
         layout = ranks.lay_out(config)
         key = configuration.read_model_key(config)
+        if layout.executor == "ray":  # the engine's core is a process of its own and must find this very cluster
+            os.environ["RAY_ADDRESS"] = environment.gcs_address(config)
         engine = importlib.import_module(engines.module(os.environ))
         if forking.join_server():
             forking.use_server()

@@ -1,5 +1,6 @@
 """The replica's door: around the engine's own app, it proves, checks, counts, refuses and drains (semantics: Hello)."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ HEALTH_PATH = "/health"
 
 _UNCOUNTED = frozenset({"/metrics"})
 """Looking at the replica is no load on it."""
+_GRACE_SECONDS = 5.0
+"""For a request whose client left, to end by itself."""
 
 
 class Truth(Protocol):
@@ -65,7 +68,7 @@ class Door:
         else:
             self._admission.in_flight += 1
             try:
-                await self._app(scope, receive, send)
+                await _to_its_end(self._app(scope, receive, send))
             finally:
                 self._admission.in_flight -= 1
 
@@ -92,6 +95,19 @@ class Door:
             "draining": self._admission.draining_since is not None,
             "ready": self.ready,
         }
+
+
+async def _to_its_end(serving: Awaitable[None]) -> None:
+    """Serve tells that the client left by a message and, at the same moment, by a cancellation. vLLM listens for the
+    message and ends its request; under the cancellation it would stop listening, and the engine would write on."""
+    task = asyncio.ensure_future(serving)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+        task.cancel()
+        raise
 
 
 def _error(message: str, kind: str, code: str) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def ray_address(config: ReplicaConfig) -> str:
     return config.address if config.nodes > 1 else "127.0.0.1"
 
 
+def gcs_address(config: ReplicaConfig) -> str:
+    """Where Ray's head of a gang is, as rank 0 itself reaches it."""
+    return f"{config.address}:{config.head.rpartition(':')[2]}"
+
+
 def is_local(source: str) -> bool:
     """Whether the model is a directory here (or ought to be), not a hub's id."""
     return source.startswith(("/", ".")) or Path(source).exists()

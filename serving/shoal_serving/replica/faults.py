@@ -97,6 +97,26 @@ KNOWN: tuple[Fault, ...] = (
         "the hub has no model {source}, or it is private: check spec.model.source and spec.model.credentials",
     ),
     _fault(
+        r"No module named '(?P<module>runai_model_streamer\w*|boto3)'",
+        "this engine image cannot read buckets ({module} is missing): name an image with vllm[runai] in "
+        "spec.engine.image, or put the model on a claim and use pvc://",
+    ),
+    _fault(
+        r"Unable to locate credentials|NoCredentialsError|\((?P<code>AccessDenied|InvalidAccessKeyId|403"
+        r"|SignatureDoesNotMatch|ExpiredToken)\) when calling",
+        "the bucket refuses access to {source}: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret of "
+        "spec.model.credentials",
+    ),
+    _fault(
+        r"\((?:NoSuchBucket|NoSuchKey)\) when calling",
+        "there is nothing at {source}: check spec.model.source and AWS_ENDPOINT_URL in spec.engine.env",
+    ),
+    _fault(
+        r"Could not connect to the endpoint URL: \"(?P<url>[^\"]+)\"",
+        "the S3 endpoint cannot be reached ({url}): check AWS_ENDPOINT_URL and AWS_REGION in spec.engine.env",
+        permanent=False,
+    ),
+    _fault(
         r"couldn't connect to|offline mode is enabled|LocalEntryNotFoundError|OfflineModeIsEnabled"
         r"|Failed to resolve|Temporary failure in name resolution|Name or service not known"
         r"|Max retries exceeded with url|ConnectError|ConnectTimeout|ProxyError|cannot find the requested files in the",

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import httptools
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_url",
         "exchange",
+        "has_become",
         "idle_since",
         "is_immune",
         "paused",
@@ -64,6 +66,8 @@ class Connection(asyncio.Protocol):
         self._closes = False
         self._is_deaf = False
         self.paused = False
+        self.has_become = False
+        """Another protocol speaks here now."""
         self.exchange: Exchange | None = None
         self.right_mac = b""
         """The last MAC on this connection that was right."""
@@ -101,6 +105,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
+            if self.has_become:
+                return
             self.write(_GARBAGE_ANSWER)
             self.close()
         except httptools.HttpParserError:
@@ -162,6 +168,14 @@ class Connection(asyncio.Protocol):
         if len(self._pending) == _MOST_PENDING - 1:
             self._transport.resume_reading()
         self._receiver.receive(self, method, url, headers, body)
+
+    def become(self, make: Callable[[Any], asyncio.Protocol]) -> Any:
+        """Another protocol speaks here from now on."""
+        self.has_become = True
+        protocol = make(self._transport)
+        self._transport.set_protocol(protocol)
+        self._receiver.disconnected(self)
+        return protocol
 
     @property
     def is_idle(self) -> bool:

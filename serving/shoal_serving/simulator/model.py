@@ -7,10 +7,12 @@ from zlib import crc32
 from shoal_serving.simulator.checking import Body, check_length, check_sampling, is_true, number
 from shoal_serving.simulator.knobs import Knobs
 from shoal_serving.simulator.tokenizing import Tokenizer, tokenizer
-from shoal_serving.simulator.vllm_errors import Surface
+from shoal_serving.simulator.vllm_errors import Surface, invalid
 from shoal_serving.simulator.writing import Sequence, Wish, write
 
 VERSION = "0.32.0"
+MOST_TOKENS = 2_000_000
+"""Answers are planned whole before they are sent: one request must not fill the memory."""
 
 quote = encode_basestring
 """A text as JSON; unlike json.dumps it leaves characters outside ASCII as they are, as vLLM does."""
@@ -40,6 +42,8 @@ class Model:
         given = body.get("stop", body.get("stop_sequences")) or ()
         stops = (given,) if isinstance(given, str) else tuple(map(str, given))
         ignores_end, count = is_true(body, "ignore_eos"), int(number(body, "n") or 1)
+        if count * len(prompts) * (most if limit is None and ignores_end else limit or 1) > MOST_TOKENS:
+            raise invalid(f"the simulator writes at most {MOST_TOKENS} tokens for one request.", "n", surface)
         return [
             write(
                 self.words,

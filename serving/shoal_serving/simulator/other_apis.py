@@ -12,7 +12,7 @@ from shoal_serving.simulator.checking import Body, check, is_true, number
 from shoal_serving.simulator.model import Model, quote, usage_text
 from shoal_serving.simulator.planning import CREATED, ID, Plan
 from shoal_serving.simulator.tokenizing import chat, from_ids, to_ids
-from shoal_serving.simulator.vllm_errors import Flaw, flawed, unknown_model
+from shoal_serving.simulator.vllm_errors import Flaw, flawed, invalid, unknown_model
 
 _DETAILS = ',"prompt_tokens_details":null,"completion_tokens_details":null'
 _PARTS = re.compile(rb'content-disposition:[^\r\n]*?\bname="([^"]*)"[^\r\n]*', re.IGNORECASE)
@@ -21,7 +21,10 @@ _PARTS = re.compile(rb'content-disposition:[^\r\n]*?\bname="([^"]*)"[^\r\n]*', r
 def embeddings(body: Body, model: Model) -> Plan:
     check(body, {"input": None}, "openai", model.served)
     texts = _inputs(body["input"], model)
-    size = int(number(body, "dimensions") or model.knobs.embedding_size)
+    given, most = number(body, "dimensions"), model.knobs.embedding_size
+    size = most if given is None else int(given)
+    if not 1 <= size <= most:
+        raise invalid(f"dimensions must be in [1, {most}], got {size}.", "dimensions")
     as_text = body.get("encoding_format") == "base64"
     items = ",".join(
         f'{{"index":{index},"object":"embedding","embedding":{_vector_text(unit_vector(text, size), as_text)}}}'

@@ -10,7 +10,17 @@ from typing import Any
 
 from shoal_api import proof
 from shoal_serving.replica import resuming
-from shoal_serving.simulator import chat, checking, completions, messages, metrics, other_apis, planning, responses
+from shoal_serving.simulator import (
+    chat,
+    checking,
+    completions,
+    messages,
+    metrics,
+    other_apis,
+    planning,
+    realtime,
+    responses,
+)
 from shoal_serving.simulator.connection import Connection, Headers
 from shoal_serving.simulator.engine import Engine, Run
 from shoal_serving.simulator.exchange import AT_ONCE, Exchange
@@ -37,6 +47,7 @@ _EMBEDS: dict[bytes, Planner] = {b"/v1/embeddings": other_apis.embeddings}
 _COMPLETES = resuming.PATH.encode()
 _CONTINUE = proof.CONTINUE_HEADER.encode()
 _TRANSCRIBES = b"/v1/audio/transcriptions"
+_REALTIME = b"/v1/realtime"
 _ANSWERS: dict[bytes, Answer] = {
     b"/tokenize": other_apis.tokenize,
     b"/detokenize": other_apis.detokenize,
@@ -94,10 +105,29 @@ class Service:
             else:
                 self._reply(connection, refusal)
             return
+        if path == _REALTIME and method == b"GET" and headers.get(b"upgrade", b"").lower() == b"websocket":
+            self._open_session(connection, headers)
+            return
         fault = self._fault(path, headers, is_work=False)
         if fault is not None and self._goes_wrong_at_once(connection, fault, "openai"):
             return
         self._reply(connection, self._look(connection, method, path, query, headers, body))
+
+    def _open_session(self, connection: Connection, headers: Headers) -> None:
+        refusal = self.gatekeeper.refusal(connection, headers)
+        if refusal is not None:
+            self._reply(connection, refusal)
+            return
+        fault = self._fault(_REALTIME, headers, is_work=True)
+        if fault is not None and self._goes_wrong_at_once(connection, fault, "openai"):
+            return
+        entry = self.journal.open(time.time(), _REALTIME, headers.get(b"x-request-id", b"-"))
+        entry.fault = fault.kind if fault is not None else ""
+        self.gatekeeper.entered()
+        session: realtime.Session = connection.become(
+            lambda transport: realtime.Session(transport, self.model, entry, self.gatekeeper.left, fault)
+        )
+        session.begin(headers.get(b"sec-websocket-key", b""))
 
     def _work(self, connection: Connection, path: bytes, headers: Headers, body: bytes) -> None:
         now = time.time()

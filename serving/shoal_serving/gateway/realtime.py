@@ -1,0 +1,420 @@
+"""One WebSocket of the realtime API: its model is found, it waits in the room like a request, then frames pass."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from shoal_api.routes import ModelRoute
+from shoal_serving import websocket
+from shoal_serving.gateway import errors, keys, realtime_events
+from shoal_serving.gateway.errors import Outcome, Refusal
+from shoal_serving.gateway.keys import CHALLENGE, Caller
+from shoal_serving.gateway.realtime_engine import EngineSide
+from shoal_serving.gateway.realtime_events import Handshake
+from shoal_serving.gateway.retrying import NONE_YET, Happening, Step, of_status, verdict
+from shoal_serving.gateway.surfaces import REALTIME_PATH, Dialect
+from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Unreachable
+from shoal_serving.gateway.waiting_room import Admission
+
+if TYPE_CHECKING:
+    from shoal_serving.gateway.switchboard import Line, Switchboard
+
+log = logging.getLogger(__name__)
+
+NAMING_SECONDS = 30.0
+"""So long may a client take to name its model."""
+_EARLY_MOST = 256 * 1024
+"""Bytes that a client may send before its replica is found."""
+_CANCELLED_STATUS = 499
+
+
+class Session(asyncio.Protocol):
+    """The client's side, and the whole story: naming, waiting, connecting, open, over."""
+
+    def __init__(self, switchboard: "Switchboard", transport: asyncio.Transport, connections: set[Any]) -> None:
+        self.transport = transport
+        self.clock = switchboard.clock
+        self.arrived = self._queued_at = switchboard.clock()
+        self.number = switchboard.next_number()
+        self.tried: set[str] = set()
+        self.revision: str | None = None
+        self.history = NONE_YET
+        self._switchboard = switchboard
+        self._connections = connections
+        self._request_id = switchboard.new_request_id()
+        self._frames = websocket.Splitter()
+        self._caller: Caller = keys.ANYBODY
+        self._handshake: Handshake | None = None
+        self._line: Line | None = None
+        self._endpoint: LiveEndpoint | None = None
+        self._engine: EngineSide | None = None
+        self._early: list[bytes] = []
+        self._early_size = 0
+        self._is_accepted = self._is_over = self._has_said_goodbye = False
+        self._queue_seconds = 0.0
+        self._connected_at = 0.0
+        connections.add(self)
+
+    # -- it begins
+
+    def begin(self, url_query: bytes, lines: realtime_events.Lines) -> None:
+        """Look at what is asked, and answer it or find a replica."""
+        self._switchboard.exchanges.add(self)
+        caller = keys.identify(realtime_events.with_key(lines), self._switchboard.keyring)
+        asked = realtime_events.read(url_query, lines)
+        if isinstance(caller, Refusal):
+            self._refuse(caller)
+        elif isinstance(asked, Refusal):
+            self._refuse(asked)
+        else:
+            self._caller, self._handshake = caller, asked
+            if asked.model is not None:
+                self._find(asked.model)
+            else:
+                self._accept()
+                self._say(realtime_events.created(f"sess-{self._request_id.decode()}"))
+
+    def _accept(self) -> None:
+        if not self._is_accepted and self._handshake is not None:
+            self._is_accepted = True
+            more = b"x-request-id: %b\r\n" % self._request_id
+            if self._line is not None:
+                more += self._line.canonical_line
+            self.transport.write(self._handshake.answer(more))
+
+    def _find(self, model: str) -> None:
+        switchboard = self._switchboard
+        route = switchboard.table.by_name.get(model)
+        if route is None:
+            self._refuse(switchboard.not_found(model, self._caller))
+        elif not self._caller.may_use(route, switchboard.table):
+            self._refuse(keys.denied(model))
+        else:
+            self._line = line = switchboard.line_of(route)
+            if route.cannot_start and not line.dispatcher.endpoints:
+                self._refuse(Refusal(503, route.cannot_start, "model_unavailable", should_retry=False))
+            elif switchboard.is_draining:
+                self._refuse(switchboard.stopping())
+            else:
+                self._queue(line)
+
+    def _queue(self, line: "Line") -> None:
+        endpoint = line.dispatcher.ask(self)
+        if isinstance(endpoint, LiveEndpoint):
+            self._try(endpoint)
+        elif endpoint is Admission.FULL:
+            self._refuse(self._switchboard.queue_full(line.route))
+        else:
+            self._switchboard.waits(line)
+
+    # -- what the dispatcher asks and tells
+
+    def is_deadly(self) -> bool:
+        """Whether an engine ended over it already."""
+        return self.history.deaths > 0
+
+    def granted(self, endpoint: LiveEndpoint) -> None:
+        """An endpoint is reserved for it."""
+        self._queue_seconds += self.clock() - self._queued_at
+        self._try(endpoint)
+
+    def stranded(self) -> None:
+        """No endpoint is left that did not end over it."""
+        self._refuse(self._switchboard.overloaded())
+
+    def unrouted(self) -> None:
+        """The model was deleted meanwhile."""
+        self._refuse(self._switchboard.not_found(self._route.served_name, self._caller))
+
+    # -- a replica is tried
+
+    @property
+    def _route(self) -> ModelRoute:
+        assert self._line is not None  # noqa: S101  (nothing is tried before the model is found)
+        return self._line.route
+
+    def _try(self, endpoint: LiveEndpoint) -> None:
+        self._endpoint = endpoint
+        self._connected_at = self.clock()
+
+        def opened(result: Connection | Unreachable) -> None:
+            if isinstance(result, Unreachable):
+                endpoint.unreachable(self.clock(), str(result))
+                if not self._is_over:
+                    self._ended(Happening.UNREACHABLE)
+                return
+            endpoint.health.reached()
+            if self._is_over:
+                result.hand_back(self.clock())
+                return
+            self._engine = EngineSide(self, self._request_id, self._line.dispatcher.limit if self._line else 0)
+            self._engine.begin(result)
+
+        endpoint.open(self._route.timeouts.connect_seconds, opened)
+
+    def engine_agreed(self) -> None:
+        """The replica speaks WebSocket from here on."""
+        line, engine = self._line, self._engine
+        if line is None or engine is None or self._endpoint is None:
+            return
+        self._endpoint.health.served()
+        # A client that named its model in the query got no session of ours: the engine's own is passed on.
+        engine.swallows_first = self._is_accepted
+        self._accept()
+        if self._handshake is not None and self._handshake.model is not None:
+            engine.send(realtime_events.update(line.route.served_name))
+        early, self._early = self._early, []
+        for raw in early:
+            engine.write(raw)
+
+    def engine_refused(self, status: int, is_busy: bool, body: bytes) -> None:
+        """The replica answered with something else."""
+        endpoint = self._endpoint
+        if endpoint is None:
+            return
+        now = self.clock()
+        if is_busy:
+            endpoint.health.busy(now)
+            self._ended(Happening.BUSY)
+        elif status == 421:
+            endpoint.unreachable(now, "it did not take our proof: another replica has its address")
+            self._ended(Happening.UNREACHABLE)
+        else:
+            found = errors.read(status if status >= 400 else 502, body, Dialect.OPENAI)
+            self._ended(of_status(found.status), found)
+
+    def engine_lost(self, was_open: bool) -> None:
+        """The connection to the replica ended."""
+        if self._is_over:
+            return
+        if not was_open:
+            self._ended(Happening.CLOSED)
+        elif self._has_said_goodbye:
+            self._finish(Outcome.OK, 101)
+        else:
+            self._count_attempt(Happening.CUT)
+            lost = Refusal(500, "The replica was lost; open another session.", "upstream_lost")
+            log.info("request=%s reason=UpstreamLost because=a realtime session was cut", self._request_id.decode())
+            self._say_error(lost, websocket.BROKEN)
+            self._finish(Outcome.UPSTREAM_LOST, 101)
+
+    def _ended(self, happening: Happening, found: Refusal | None = None) -> None:
+        """A try brought no session: the same table decides as for a request."""
+        line, endpoint, switchboard = self._line, self._endpoint, self._switchboard
+        if line is None or endpoint is None:
+            return
+        self._count_attempt(happening)
+        self._engine = self._endpoint = None
+        untried = line.dispatcher.has_untried(self.tried | {endpoint.uid})
+        decided = verdict(happening, self.history, committed=False, untried=untried)
+        self.history = decided.history
+        if decided.tried:
+            self.tried.add(endpoint.uid)
+        if decided.step is Step.ANOTHER and not switchboard.is_shedding:
+            self._queued_at = self.clock()
+            line.dispatcher.ask_again(self, endpoint)
+            return
+        line.dispatcher.release(endpoint)
+        match decided.step:
+            case Step.PASS_ON if found is not None:
+                self._refuse(found)
+            case Step.TIMED_OUT:
+                self._refuse(Refusal(504, "The engine did not answer in time.", "engine_timeout"))
+            case Step.DEADLY:
+                self._refuse(switchboard.deadly())
+            case _:
+                self._refuse(switchboard.overloaded())
+
+    def _count_attempt(self, happening: Happening) -> None:
+        if self._line is not None:
+            self._line.metrics.count_attempt(happening)
+
+    # -- frames
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            frames = self._frames.feed(data)
+        except websocket.BadFrame as bad:
+            self._say_error(Refusal(400, f"Not a WebSocket frame: {bad}.", "invalid_websocket"), websocket.POLICY)
+            self._finish(Outcome.CLIENT_ERROR, 400)
+            return
+        for frame in frames:
+            if not self._is_over:
+                self._frame(frame)
+
+    def _frame(self, frame: websocket.Frame) -> None:
+        if frame.opcode == websocket.CLOSE:
+            self._has_said_goodbye = True
+            if self._engine is None or not self._engine.is_open:
+                self.transport.write(websocket.close_frame(websocket.NORMAL))
+                self._leave(Outcome.CANCELLED)
+                return
+        named: str | None = None
+        if frame.is_whole_text and len(frame.raw) <= realtime_events.LOOKED_INTO_MOST:
+            named = realtime_events.model_in(frame.payload)
+        if self._line is None:
+            self._name(frame, named)
+            return
+        raw = frame.raw
+        if named and named != self._route.served_name and named in self._route.names:
+            raw = websocket.frame(
+                websocket.TEXT, realtime_events.with_model(frame.payload, self._route.served_name), frame.mask
+            )
+        self._towards_engine(raw)
+
+    def _name(self, frame: websocket.Frame, named: str | None) -> None:
+        """No model yet: only the event that names one leads on."""
+        if frame.opcode == websocket.PING:
+            self.transport.write(websocket.frame(websocket.PONG, frame.payload))
+        elif named:
+            self._find(named)
+            if not self._is_over:
+                served = realtime_events.with_model(frame.payload, self._route.served_name)
+                self._towards_engine(websocket.frame(websocket.TEXT, served, frame.mask))
+        elif frame.opcode != websocket.PONG:
+            self._say(realtime_events.error("Name a model first, in a session.update.", "invalid_event"))
+
+    def _towards_engine(self, raw: bytes) -> None:
+        engine = self._engine
+        if engine is not None and engine.is_open:
+            engine.write(raw)
+            return
+        self._early.append(raw)
+        self._early_size += len(raw)
+        if self._early_size > _EARLY_MOST:
+            self.transport.pause_reading()
+
+    def from_engine(self, frame: websocket.Frame) -> None:
+        """Pass on what the replica says."""
+        if frame.opcode == websocket.CLOSE:
+            self._has_said_goodbye = True
+        self.transport.write(frame.raw)
+
+    def _say(self, payload: bytes) -> None:
+        self.transport.write(websocket.frame(websocket.TEXT, payload))
+
+    def _say_error(self, refusal: Refusal, code: int) -> None:
+        """As an event, and then the end; in the middle of a large frame only the end can be told."""
+        if self._engine is None or not self._engine.is_inside_large:
+            self._say(realtime_events.error(refusal.message, refusal.code))
+            self.transport.write(websocket.close_frame(code, refusal.code or ""))
+
+    # -- back-pressure
+
+    def pause_writing(self) -> None:
+        if self._engine is not None:
+            self._engine.pause()
+
+    def resume_writing(self) -> None:
+        if self._engine is not None:
+            self._engine.resume()
+
+    def engine_slow(self) -> None:
+        """The replica does not keep up."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def engine_ready(self) -> None:
+        """It does again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # -- what happens from outside
+
+    def check(self, now: float) -> None:
+        """Called a few times a second: deadlines before the session is open."""
+        if self._is_over:
+            return
+        line = self._line
+        if line is None:
+            if now - self.arrived > NAMING_SECONDS:
+                self._refuse(Refusal(400, "The session named no model in time.", "missing_required_parameter", "model"))
+        elif self._endpoint is None:
+            if line.route.cannot_start and not line.dispatcher.endpoints:
+                refusal = Refusal(503, line.route.cannot_start, "model_unavailable", should_retry=False)
+            elif now - self.arrived > line.route.queue.max_wait_seconds:
+                refusal = self._switchboard.waited_in_vain(line)
+            else:
+                return
+            line.dispatcher.leave(self)
+            self._refuse(refusal)
+        elif (
+            self._engine is not None
+            and not self._engine.is_open
+            and now - self._connected_at > line.route.timeouts.first_byte_seconds
+        ):
+            self._engine.abort()
+            self._ended(Happening.NO_FIRST_BYTE)
+
+    def shed(self) -> None:
+        """The gateway stops: a session ends, too, since it would never end by itself."""
+        if not self._is_over:
+            if self._line is not None and self._endpoint is None:
+                self._line.dispatcher.leave(self)
+            if self._engine is not None:
+                self._engine.abort()
+            self._refuse(self._switchboard.stopping(), websocket.GOING_AWAY)
+
+    def shutdown(self) -> None:
+        """Idle connections close; this one is none."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._connections.discard(self)
+        if not self._is_over:
+            self._leave(Outcome.OK if self._has_said_goodbye else Outcome.CANCELLED)
+
+    # -- the ends
+
+    def _leave(self, outcome: Outcome) -> None:
+        """The client goes."""
+        engine, line = self._engine, self._line
+        if engine is not None:
+            engine.abort()
+            self._count_attempt(Happening.COMPLETE if outcome is Outcome.OK else Happening.ABORTED)
+        elif line is not None and self._endpoint is None:
+            line.dispatcher.leave(self)
+        self._finish(outcome, 101 if outcome is Outcome.OK else _CANCELLED_STATUS)
+
+    def _refuse(self, refusal: Refusal, code: int = websocket.TRY_LATER) -> None:
+        if self._is_accepted:
+            self._say_error(refusal, code if refusal.status >= 429 else websocket.POLICY)
+        else:
+            body = errors.body(refusal, Dialect.OPENAI)
+            lines = b"content-type: application/json\r\n" + errors.retry_headers(refusal)
+            lines += b"x-request-id: %b\r\nconnection: close\r\n" % self._request_id
+            if refusal.status == 401:
+                lines += CHALLENGE
+            head = b"HTTP/1.1 %d Refused\r\n%bcontent-length: %d\r\n\r\n"
+            self.transport.write(head % (refusal.status, lines, len(body)) + body)
+        self._finish(refusal.outcome, refusal.status)
+
+    def _finish(self, outcome: Outcome, status: int) -> None:
+        """The one end of every session: everything is counted and freed here."""
+        switchboard, line, endpoint = self._switchboard, self._line, self._endpoint
+        self._is_over = True
+        self._early = []
+        self._endpoint = None
+        switchboard.exchanges.discard(self)
+        if endpoint is not None and line is not None:
+            line.dispatcher.release(endpoint)
+        seconds = self.clock() - self.arrived
+        metrics = line.metrics if line is not None else switchboard.nameless
+        metrics.count_request(REALTIME_PATH, outcome)
+        metrics.duration.observe(seconds)
+        switchboard.access_log.note(
+            self._request_id,
+            self._caller.name,
+            line.route.id if line is not None else "",
+            REALTIME_PATH,
+            outcome,
+            status,
+            self.history.attempts,
+            self._queue_seconds,
+            0.0,
+            seconds,
+            0,
+        )
+        if not self.transport.is_closing():
+            self.transport.close()

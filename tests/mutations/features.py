@@ -1,0 +1,263 @@
+"""The features of the request contract, each with the edit that takes it out and the test that must notice."""
+
+from dataclasses import dataclass
+
+GATEWAY, REPLICA = "serving/shoal_serving/gateway/", "serving/shoal_serving/replica/"
+OUTCOMES, TABLE = "tests/serving/test_gateway_outcomes.py", "tests/serving/test_gateway_fault_table.py"
+PROTOCOL, WAITING = "tests/serving/test_gateway_protocol.py", "tests/serving/test_gateway_waiting.py"
+STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/test_gateway_mixed_thousand.py"
+KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
+BESIDE = TABLE + "::test_beside_a_good_replica_a_bad_one_is_not_noticed"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """`old` stands in `file` exactly once; with `new` in its place the feature is gone and `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FEATURES = [
+    Feature(
+        "a refusal that spends no attempt",
+        GATEWAY + "retrying.py",
+        "_FREE = frozenset({Happening.UNREACHABLE, Happening.BUSY})",
+        "_FREE = frozenset({Happening.UNREACHABLE})",
+        WAITING + "::test_a_busy_refusal_goes_back_to_its_old_place",
+    ),
+    Feature(
+        "another replica after a failure",
+        GATEWAY + "retrying.py",
+        "after.deaths < DEATHS_MOST and untried:",
+        "after.deaths < DEATHS_MOST and False:",
+        f"{BESIDE}[False-close]",
+    ),
+    Feature(
+        "once more on a fresh connection",
+        GATEWAY + "retrying.py",
+        "        if not history.doubted:",
+        "        if False:",
+        OUTCOMES + "::test_a_kept_connection_that_the_engine_closed_is_replaced_without_a_word",
+    ),
+    Feature(
+        "at most two deaths",
+        GATEWAY + "retrying.py",
+        "DEATHS_MOST = 2",
+        "DEATHS_MOST = 3",
+        OUTCOMES + "::test_one_poisonous_request_kills_two_engines_and_never_three",
+    ),
+    Feature(
+        "at most three attempts",
+        GATEWAY + "retrying.py",
+        "ATTEMPTS_MOST = 3",
+        "ATTEMPTS_MOST = 4",
+        OUTCOMES + "::test_three_overloaded_engines_are_asked_and_not_a_fourth",
+    ),
+    Feature(
+        "what is the request's own fault is not tried again",
+        GATEWAY + "retrying.py",
+        "    if happening is Happening.REJECTED:",
+        "    if False:",
+        OUTCOMES + "::test_a_request_that_is_its_own_fault_is_tried_once",
+    ),
+    Feature(
+        "no second try after a time-out",
+        GATEWAY + "retrying.py",
+        "    if happening is Happening.NO_FIRST_BYTE:",
+        "    if False:",
+        OUTCOMES + "::test_no_first_byte_in_time_is_a_504_and_not_tried_again",
+    ),
+    Feature(
+        "a replica that cannot be reached is out",
+        GATEWAY + "endpoint_health.py",
+        "        self.skip_until = now + self.out_seconds",
+        "        self.skip_until = now",
+        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+    ),
+    Feature(
+        "longer out every time",
+        GATEWAY + "endpoint_health.py",
+        "self.out_seconds * 2 or OUT_SECONDS",
+        "self.out_seconds or OUT_SECONDS",
+        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+    ),
+    Feature(
+        "one trial at a time",
+        GATEWAY + "endpoint_health.py",
+        "        if self.out_seconds:\n            self.on_trial = True",
+        "        if self.out_seconds:\n            self.on_trial = False",
+        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+    ),
+    Feature(
+        "a hello with the right proof",
+        GATEWAY + "upstream.py",
+        "self.status != 200 or not hmac.compare_digest(given, proof.hello_proof(key, nonce, uid).encode())",
+        "self.status != 200",
+        OUTCOMES + "::test_with_one_bad_and_one_good_replica_every_request_succeeds",
+    ),
+    Feature(
+        "the first event is looked into",
+        GATEWAY + "attempt.py",
+        'if whole.startswith(b"data: ") and b"error" not in whole:',
+        'if whole.startswith(b"data: "):',
+        f"{BESIDE}[True-error-event-code=503]",
+    ),
+    Feature(
+        "an error event after the commit is a cut",
+        GATEWAY + "attempt.py",
+        'if b"error" in data and sse.may_hold_error(data) and self._forward_until_error(data):',
+        "if False:",
+        f"{BESIDE}[True-error-event-after=3]",
+    ),
+    Feature(
+        "a stream without its last event is a cut",
+        GATEWAY + "attempt.py",
+        "if endings and not any(mark in self._last_block for mark in endings):",
+        "if False:",
+        OUTCOMES + "::test_a_stream_that_ends_cleanly_without_done_is_a_cut",
+    ),
+    Feature(
+        "whole events only",
+        GATEWAY + "sse.py",
+        "        self.rest = held[cut:]",
+        '        cut = len(held)\n        self.rest = b""',
+        PROTOCOL + "::test_an_event_cut_at_any_place_arrives_whole",
+    ),
+    Feature(
+        "a limit for the first byte",
+        GATEWAY + "attempt.py",
+        "            if now - self.sent_at > first_byte_seconds:",
+        "            if False:",
+        f"{BESIDE}[True-hang]",
+    ),
+    Feature(
+        "a limit for silence",
+        GATEWAY + "attempt.py",
+        "            if now - self.last_read_at > idle_seconds:",
+        "            if False:",
+        f"{BESIDE}[True-silent-after=3]",
+    ),
+    Feature(
+        "a client that leaves ends the engine's work",
+        GATEWAY + "exchange.py",
+        "            attempt.abandon()\n            if not was_connecting:",
+        "            if not was_connecting:",
+        OUTCOMES + "::test_a_client_that_leaves_is_an_abort_at_the_engine_within_a_second",
+    ),
+    Feature(
+        "a slow client pauses its engine",
+        GATEWAY + "exchange.py",
+        "            self._attempt.connection.pause()",
+        "            pass",
+        PROTOCOL + "::test_a_client_that_does_not_read_pauses_its_engine_and_costs_no_memory",
+    ),
+    Feature(
+        "what a request held is given back",
+        GATEWAY + "exchange.py",
+        "        self._switchboard.budget.give_back(self._size)\n        self._size = 0",
+        "        self._size = 0",
+        THOUSAND,
+    ),
+    Feature(
+        "an endpoint is released when a stream is cut",
+        GATEWAY + "exchange.py",
+        "            self._client.cut()\n        self._line.dispatcher.release(attempt.endpoint)",
+        "            self._client.cut()",
+        THOUSAND,
+    ),
+    Feature(
+        "a heartbeat before the commit",
+        GATEWAY + "exchange.py",
+        "self._is_asked_stream and route.queue.heartbeat_after_seconds:",
+        "False:",
+        WAITING + "::test_a_held_stream_gets_a_heartbeat_where_the_model_asks_for_it",
+    ),
+    Feature(
+        "the room has a bound",
+        GATEWAY + "waiting_room.py",
+        "Admission.WAIT if waiting < most else Admission.FULL",
+        "Admission.WAIT",
+        WAITING + "::test_too_many_waiting_are_told_at_once",
+    ),
+    Feature(
+        "who comes back stands at the old place",
+        GATEWAY + "waiting_room.py",
+        "        if self._arrived and next(reversed(self._arrived)) > ticket.number:",
+        "        if False:",
+        WAITING + "::test_a_busy_refusal_goes_back_to_its_old_place",
+    ),
+    Feature(
+        "a replica's limit is kept to",
+        GATEWAY + "balancing.py",
+        "        if load > least or load >= limit:",
+        "        if load > least:",
+        WAITING + "::test_what_a_replica_holds_is_bounded_from_the_first_moment",
+    ),
+    Feature(
+        "bytes held are bounded",
+        GATEWAY + "waiting_room.py",
+        "        if self.held + size > self.most:",
+        "        if False:",
+        WAITING + "::test_too_many_bytes_over_all_models_are_told_at_once",
+    ),
+    Feature(
+        "a body has a largest size",
+        GATEWAY + "relay.py",
+        "            if incoming.length > most:",
+        "            if False:",
+        PROTOCOL + "::test_a_body_over_the_limit_is_refused_unread",
+    ),
+    Feature(
+        "no engine sees a client's key",
+        GATEWAY + "headers.py",
+        '_CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")',
+        '_CREDENTIALS = (b"cookie",)',
+        KEYS + "::test_a_right_key_is_served_and_never_reaches_an_engine_or_a_log",
+    ),
+    Feature(
+        "a key is for its models",
+        GATEWAY + "checking.py",
+        "    if not caller.may_use(route, switchboard.table):",
+        "    if False:",
+        KEYS + "::test_each_api_refuses_in_its_own_shape_and_nothing_reaches_an_engine",
+    ),
+    Feature(
+        "who waits is sent away when the drain is over",
+        GATEWAY + "exchange.py",
+        "            self._line.dispatcher.leave(self)\n            self._refuse(self._switchboard.stopping())",
+        "            pass",
+        STOPPING + "::test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_finish",
+    ),
+    Feature(
+        "the engine gets its own name of the model",
+        GATEWAY + "checking.py",
+        "        outgoing = _outgoing(body, asked, route.served_name)",
+        "        outgoing = _outgoing(body, asked, None)",
+        PROTOCOL + "::test_what_an_engine_gets_and_what_it_does_not",
+    ),
+    Feature(
+        "a realtime session names the engine's model",
+        GATEWAY + "realtime.py",
+        "if named and named != self._route.served_name and named in self._route.names:",
+        "if False:",
+        REALTIME + "::test_a_session_finds_its_model_and_hears",
+    ),
+    Feature(
+        "a cut session is told",
+        GATEWAY + "realtime.py",
+        "            self._say_error(lost, websocket.BROKEN)",
+        "            pass",
+        REALTIME + "::test_a_session_whose_replica_is_lost_is_told_so",
+    ),
+    Feature(
+        "the engine hears that a client left",
+        REPLICA + "door.py",
+        "                await _to_its_end(self._app(scope, receive, send))",
+        "                await self._app(scope, receive, send)",
+        "tests/serving/test_replica_door.py::test_when_serve_cancels_a_request_whose_client_left_the_engine_hears_of_it",
+    ),
+]
