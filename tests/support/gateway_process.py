@@ -105,7 +105,8 @@ def command(*flags: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def a_gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
+def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iterator[Gateway]:
+    """With a routes file, or on the Kubernetes of a kubeconfig."""
     port, internal = free_ports(2)
     key = folder / "master-key"
     key.write_text(MASTER_KEY.hex() + "\n")
@@ -115,7 +116,7 @@ def a_gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
     with output.open("w") as out:
         process = subprocess.Popen(
             command(
-                f"--routes={routes}",
+                *([f"--routes={routes}"] if kubeconfig is None else ["--kubernetes", f"--kubeconfig={kubeconfig}"]),
                 f"--master-key-file={key}",
                 f"--listen=127.0.0.1:{port}",
                 f"--internal=127.0.0.1:{internal}",

@@ -44,11 +44,11 @@ class Installation:
     key: str
     """The first API key, for every model."""
 
-    def pods(self, component: str) -> list[Any]:
-        """The pods of `operator` or `gateway` that are not leaving."""
+    def pods(self, component: str, leaving: bool = False) -> list[Any]:
+        """The pods of `operator` or `gateway`; without those that are leaving, unless they are asked for."""
         selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
         items = self.cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"]
-        return [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
+        return [pod for pod in items if leaving or not pod["metadata"].get("deletionTimestamp")]
 
     def wait_for(self, workload: str, seconds: int = INSTALL_SECONDS) -> None:
         """Until a Deployment of ours is rolled out, such as `deployment/shoal-gateway`."""

@@ -57,7 +57,7 @@ async def serve(
         call_at,
         NO_KEYS if settings.keys_file is not None else None,
     )
-    routes = _routes(settings.routes, switchboard.apply, clock)
+    routes = _routes(settings.routes, switchboard, clock)
     watched: list[WatchedFile[Any] | ClusterSource] = [routes]
     if settings.keys_file is not None:
         key_file = WatchedFile(settings.keys_file, keys.read, switchboard.admit, KEYS_SECONDS, "KeptLastKeys")
@@ -109,11 +109,12 @@ async def serve(
 
 
 def _routes(
-    source: Path | Cluster, apply: Callable[[RouteDocument], None], clock: Callable[[], float]
+    source: Path | Cluster, switchboard: Switchboard, clock: Callable[[], float]
 ) -> WatchedFile[RouteDocument] | ClusterSource:
     if isinstance(source, Cluster):
-        return ClusterSource(child_command(source.namespaces, source.kubeconfig), apply, clock)
-    file = WatchedFile(source, read_routes, apply, ROUTES_SECONDS, "KeptLastRoutes")
+        command = child_command(source.namespaces, source.kubeconfig)
+        return ClusterSource(command, switchboard.change, clock)
+    file = WatchedFile(source, read_routes, switchboard.apply, ROUTES_SECONDS, "KeptLastRoutes")
     file.look()
     return file
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.load_telling import Alarm
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
+from shoal_serving.gateway.route_table import RouteTable
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.upstream import IDLE_SECONDS, LiveEndpoint
 from shoal_serving.gateway.waiting_room import ByteBudget
@@ -128,15 +129,24 @@ class Switchboard:
     def apply(self, document: RouteDocument) -> None:
         """Put another route document in force, all at once."""
         table = route_table.make(document)
+        gone = [uid for uid in self._lines if uid not in table.by_uid]
+        self._swap(table, tuple(table.by_uid.values()), gone)
+
+    def change(self, routes: Collection[ModelRoute], gone: Collection[str]) -> None:
+        """Put these routes in force beside the others, all at once, without the models that are gone."""
+        self._swap(route_table.changed(self.table, routes, gone), routes, gone)
+
+    def _swap(self, table: RouteTable, routes: Collection[ModelRoute], gone: Collection[str]) -> None:
         before, self.table = self.table, table
-        for uid in [uid for uid in self._lines if uid not in table.by_uid]:
-            self._lines.pop(uid).dispatcher.close()
-        for uid, line in list(self._lines.items()):
-            route = table.by_uid[uid]
-            if line.route is not route:
+        for uid in gone:
+            if uid in self._lines:
+                self._lines.pop(uid).dispatcher.close()
+        for route in routes:
+            line = self._lines.get(route.uid)
+            if line is None:
+                self.line_of(route)
+            elif line.route is not route:
                 line.update(route)
-        for route in table.by_uid.values():
-            self.line_of(route)
         log.info(
             "reason=Routes models=%d endpoints=%d names=%d%s",
             len(table.by_uid),
