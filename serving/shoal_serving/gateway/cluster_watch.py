@@ -111,17 +111,15 @@ class Api:
         """Close every connection; the next request makes new ones, with credentials that are read anew."""
         if self._client is not None:
             old, self._client = self._client, None
-            await old.close()  # type: ignore[no-untyped-call]
+            await old.close()
 
     async def _connect(self) -> client.ApiClient:
         chosen = client.Configuration()
         try:
             if self._kubeconfig is None:
-                config.load_incluster_config(client_configuration=chosen)  # type: ignore[no-untyped-call]
+                config.load_incluster_config(client_configuration=chosen)
             else:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    str(self._kubeconfig), client_configuration=chosen, persist_config=False
-                )
+                await config.load_kube_config(str(self._kubeconfig), client_configuration=chosen, persist_config=False)
         # A kubeconfig can be wrong in as many ways as there are libraries below this call.
         except Exception as error:
             source = self._kubeconfig or "the pod's service account"
