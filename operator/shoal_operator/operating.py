@@ -25,7 +25,7 @@ from shoal_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKERS = 8
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 _EVENT_CHARACTERS = 1000
