@@ -152,6 +152,12 @@ def test_a_killed_engine_is_dead() -> None:
     asyncio.run(story())
 
 
+def test_it_has_all_that_a_replica_asks_of_its_engine() -> None:
+    engine = an_engine()
+
+    assert (engine.text_of([72, 105]), engine.default_max_tokens, engine.process_ids()) == ("Hi", None, [])
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
