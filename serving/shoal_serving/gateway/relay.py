@@ -17,6 +17,7 @@ from shoal_serving.gateway.exchange import Exchange
 from shoal_serving.gateway.handover import BadTarget, Handover
 from shoal_serving.gateway.incoming import Incoming, surface_of, target_of
 from shoal_serving.gateway.keys import CHALLENGE, identify
+from shoal_serving.gateway.reply import Client
 from shoal_serving.gateway.surfaces import Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
@@ -56,7 +57,7 @@ class Clients:
         self.tasks: set[asyncio.Task[None]] = set()
 
 
-class Relay:
+class Relay(Client):
     """One client connection, an asyncio protocol. Requests on it are answered one after the other."""
 
     __slots__ = (
