@@ -1,11 +1,14 @@
 """One try of a request at one endpoint: connected, sent, held until the commit, relayed; all in callbacks."""
 
 import logging
-from typing import Any, Final, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
 
 from shoal_api import proof
-from shoal_serving.gateway import errors, headers, sse
+from shoal_serving.gateway import errors, sse
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.metrics import Histogram
 from shoal_serving.gateway.multipart import Pieces
 from shoal_serving.gateway.retrying import Happening, of_status
 from shoal_serving.gateway.surfaces import Surface
@@ -26,29 +29,36 @@ OVER: Final = 3
 """Where an attempt is: its `stage`. Plain numbers, since every read asks for it."""
 
 
-class Owner(Protocol):
+class Owner(ABC):
     """The request that tries. An attempt ends in one call of `pass_on`, `passed_on`, `ended` or `cut`."""
 
-    surface: Surface
+    __slots__ = ("clock", "surface")
 
-    def clock(self) -> float:
-        """Monotonic seconds."""
+    def __init__(self, surface: Surface, clock: Callable[[], float]) -> None:
+        self.surface = surface
+        self.clock = clock
 
+    @abstractmethod
     def pass_on(self, attempt: "Attempt", lines: bytes, body: bytes) -> None:
         """A complete answer came."""
 
+    @abstractmethod
     def commit(self, attempt: "Attempt", lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
         """The answer begins; from here on it cannot be taken back. `follows`: more of it comes in the same breath."""
 
+    @abstractmethod
     def more(self, data: bytes, follows: bool) -> None:
         """Further bytes of a committed answer; whole events where it is a stream."""
 
+    @abstractmethod
     def passed_on(self, attempt: "Attempt") -> None:
         """The committed answer is complete."""
 
+    @abstractmethod
     def ended(self, attempt: "Attempt", happening: Happening, found: Refusal | None = None) -> None:
         """The attempt brought no answer; `found` is what the engine said."""
 
+    @abstractmethod
     def cut(self, attempt: "Attempt", because: str) -> None:
         """The committed answer cannot go on here."""
 
@@ -77,7 +87,7 @@ class Attempt:
         "status",
     )
 
-    def __init__(self, owner: Owner, endpoint: LiveEndpoint, gaps: "Gaps") -> None:
+    def __init__(self, owner: Owner, endpoint: LiveEndpoint, gaps: Histogram) -> None:
         self.owner = owner
         self.endpoint = endpoint
         self.gaps = gaps
@@ -156,7 +166,7 @@ class Attempt:
                 self._judge_status(connection, data)
                 return
             self.endpoint.health.busy_seconds = 0.0
-            lines = headers.of_response(connection.headers)
+            lines = connection.lines()
             self._hand_back(connection)
             self.owner.pass_on(self, lines, data)
             return
@@ -229,7 +239,7 @@ class Attempt:
         self.first_read_at = self.last_read_at
         connection.receiver = receiver
         follows = not further and connection.complete and (not self.is_stream or self._has_ended())
-        self.owner.commit(self, headers.of_response(connection.headers), length, data, follows)
+        self.owner.commit(self, connection.lines(), length, data, follows)
         if further and not self._forward(further, connection.complete):
             return
         if connection.complete and self.stage == COMMITTED:
@@ -345,13 +355,6 @@ class Attempt:
     def _hand_back(self, connection: Connection) -> None:
         connection.hand_back(self.last_read_at)
         self.connection = None
-
-
-class Gaps(Protocol):
-    """Takes the time between two reads of a stream."""
-
-    def observe(self, seconds: float) -> None:
-        """One more."""
 
 
 Outgoing = tuple[bytes, bytes, int, bytes | Pieces]

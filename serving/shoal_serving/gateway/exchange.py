@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import rest
-from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing
+from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing, Owner
 from shoal_serving.gateway.checking import Checked
 from shoal_serving.gateway.errors import Outcome, Refusal
 from shoal_serving.gateway.reply import Client, Reply
@@ -27,7 +27,7 @@ _OK: Final = Outcome.OK
 _COMPLETE: Final = Happening.COMPLETE
 
 
-class Exchange:
+class Exchange(Owner):
     """One request to an inference path. `_attempt` is None while it waits."""
 
     __slots__ = (
@@ -50,11 +50,9 @@ class Exchange:
         "_switchboard",
         "_transcript",
         "arrived",
-        "clock",
         "history",
         "number",
         "revision",
-        "surface",
         "tried",
     )
 
@@ -69,8 +67,7 @@ class Exchange:
         arrived: float,
     ) -> None:
         """`size`: the bytes that this request has taken of the budget; they are given back by it."""
-        self.surface = surface
-        self.clock = switchboard.clock
+        super().__init__(surface, switchboard.clock)
         self.arrived = self._queued_at = arrived
         self.number = switchboard.next_number()
         self.tried: set[str] = set()
@@ -382,7 +379,12 @@ class Exchange:
     def _own_lines(self, attempt: Attempt | None) -> bytes:
         first = attempt.first_read_at - self.arrived if attempt is not None else 0.0
         if self._queue_seconds == 0.0:
-            return b"%bserver-timing: queue;dur=0.0, first-byte;dur=%.1f\r\n" % (self._client_lines, first * 1000)
+            tenths = int(first * 10_000 + 0.5)
+            return b"%bserver-timing: queue;dur=0.0, first-byte;dur=%d.%d\r\n" % (
+                self._client_lines,
+                tenths // 10,
+                tenths % 10,
+            )
         return b"%bserver-timing: queue;dur=%.1f, first-byte;dur=%.1f\r\n" % (
             self._client_lines,
             self._queue_seconds * 1000,

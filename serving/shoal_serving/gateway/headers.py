@@ -79,13 +79,9 @@ def of_request(lines: Lines) -> Request:
     return Request(b"".join(kept), content_type, request_id, trace)
 
 
-def of_response(lines: Lines) -> bytes:
-    """The header lines of an engine's answer (names in lower case) that the client sees."""
-    kept: list[bytes] = []
-    for name, value in lines:
-        if _role(_RESPONSE_ROLES, name) == _FORWARD:
-            kept += (name, b": ", value, b"\r\n")
-    return b"".join(kept)
+def travels_back(name: bytes) -> bool:
+    """Whether the client sees a header (its name in lower case) of an engine's answer."""
+    return _role(_RESPONSE_ROLES, name) == _FORWARD
 
 
 def is_json(content_type: bytes) -> bool:

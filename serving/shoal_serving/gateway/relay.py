@@ -19,6 +19,7 @@ from shoal_serving.gateway.incoming import Incoming, path_of, surface_of, target
 from shoal_serving.gateway.keys import CHALLENGE, identify
 from shoal_serving.gateway.realtime import Session
 from shoal_serving.gateway.realtime_events import wants_websocket
+from shoal_serving.gateway.reply import Client
 from shoal_serving.gateway.surfaces import REALTIME_PATH, Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
@@ -60,7 +61,7 @@ class Clients:
         self.tasks: set[asyncio.Task[None]] = set()
 
 
-class Relay:
+class Relay(Client):
     """One client connection, an asyncio protocol. Requests on it are answered one after the other."""
 
     __slots__ = (

@@ -1,6 +1,6 @@
 """What the client of one request gets: a whole answer, a stream with a heartbeat in its silences, or an error."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from shoal_serving.gateway import errors
 from shoal_serving.gateway.errors import Refusal
@@ -12,24 +12,31 @@ _STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
 _ERROR_LINES = b"content-type: application/json\r\n"
 
 
-class Client(Protocol):
+class Client(ABC):
     """What a reply needs of the connection that asked."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def answer(self, status: int, lines: bytes, body: bytes) -> None:
         """A whole answer."""
 
+    @abstractmethod
     def begin(self, status: int, lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
         """The head of an answer, and its first bytes; `length` where it is known.
 
         `follows`: `more` or `end` comes in the same breath, so that all may go out in one write.
         """
 
+    @abstractmethod
     def more(self, data: bytes, follows: bool) -> None:
         """Further bytes."""
 
+    @abstractmethod
     def end(self, data: bytes = b"", *, close: bool = False) -> None:
         """The last bytes."""
 
+    @abstractmethod
     def cut(self) -> None:
         """Close the connection in the middle: what was sent is not whole."""
 
