@@ -1,4 +1,4 @@
-"""The API server says nothing for a minute, under load: requests go on, and what changed meanwhile is caught up with."""
+"""The API server is away for a minute, under load: requests go on, and what changes afterwards is followed."""
 
 import time
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""A replica's pod is killed under load: the other one takes over, streams go on there, and a new pod takes its place."""
+"""A replica's pod is killed under load: the other one takes over, streams go on there, a new pod takes its place."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """An address that now belongs to somebody else never gets a prompt, whatever a late EndpointSlice says.
 
-The slices here are made by hand: they say what a gateway believes whose watch is late, at the worst moment: the pod of the
-model is gone, and its address is already another's.
+The slices here are made by hand: they say what a gateway believes whose watch is late at the worst moment, when the pod
+of the model is gone and its address is already another's.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Two teams, two namespaces, one address: models of the same object name live side by side, and a name has one holder."""
+"""Two teams, two namespaces, one address: models of one object name live side by side, and a name has one holder."""
 
 from pathlib import Path
 
