@@ -95,6 +95,7 @@ class _Ticket:
     request: Request
     world: "World"
     tried: set[str] = field(default_factory=set)
+    revision: str | None = None
     is_over: bool = False
 
     def is_deadly(self) -> bool:
