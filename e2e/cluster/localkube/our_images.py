@@ -8,7 +8,17 @@ from localkube import images
 from localkube.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[3]
-CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "crds/", "operator/", "serving/", "images/build-tools.txt")
+CODE = (
+    "pyproject.toml",
+    "uv.lock",
+    "hatch_build.py",
+    "README.md",
+    "LICENSE",
+    "crds/",
+    "operator/",
+    "serving/",
+    "images/build-tools.txt",
+)
 
 
 @dataclass(frozen=True, slots=True)
