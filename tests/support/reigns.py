@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,16 +34,23 @@ def a_wish(name: str = "qwen", *, uid: str = "", created: str = CREATED, **spec:
 
 
 class Reign:
-    """One operator from its start on; the clock is the caller's."""
+    """One operator from its start on; the clock is the caller's: `now`, or one that goes by itself."""
 
-    def __init__(self, cluster: FakeCluster, now: datetime = T0, loads: LoadSource | None = None) -> None:
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        now: datetime = T0,
+        loads: LoadSource | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
         self.cluster = cluster
         self.now = now
+        clock = clock or (lambda: self.now)
         self.changed: list[str] = []
         self.store = Store(self.changed.append)
         self.queue = WorkQueue()
         self.metrics = OperatorMetrics()
-        world = ClusterWorld(cluster, self.store, INSTALLATION, MASTER_KEY, lambda: self.now)
+        world = ClusterWorld(cluster, self.store, INSTALLATION, MASTER_KEY, clock)
         self.operating = Operating(
             cluster,
             self.store,
@@ -52,7 +60,7 @@ class Reign:
             loads or NoLoads(),
             self.metrics,
             identity="me",
-            clock=lambda: self.now,
+            clock=clock,
             chance=random.Random(7),
         )
 
