@@ -20,8 +20,8 @@ engine, the traces, each peer's rule with its source, and what the simulation le
 
 Every policy was swept over its settings (seeds: {_TUNED}). What no other setting of the same policy beat there was
 judged on others, which nobody had seen (seeds: {_HELD_OUT}). All figures are those of the held-out seeds: replica time
-(also of replicas that start or drain) as the mean over the seeds, waits of all requests together, losses and turns (down
-after up) as sums.
+(also of replicas that start or drain) as the mean over the seeds, waits of all requests together, losses and turns
+(down after up) as sums.
 
 ![Replica time against the 99th percentile of the wait](autoscaling.svg)
 
