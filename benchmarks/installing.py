@@ -1,5 +1,6 @@
 """Get what is measured and what measures: Debian's packages by apt, peers from PyPI into environments of their own."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -40,6 +41,24 @@ class PyPI:
     def folder(self) -> str:
         """Keyed by version, so that another version never meets the leftovers of the last one."""
         return f"{self.package}-{self.version}-py{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """This checkout as it is shipped: its wheel, compiled where SHOAL_COMPILE and this machine let it be."""
+
+    root: Path
+    inputs: tuple[str, ...] = ("pyproject.toml", "hatch_build.py", "uv.lock", "crds", "operator", "serving")
+
+    def key(self) -> str:
+        """Another for every change of what the wheel is made of."""
+        found = hashlib.sha256(os.environ.get("SHOAL_COMPILE", "auto").encode())
+        for name in self.inputs:
+            top = self.root / name
+            for path in sorted(top.rglob("*.*")) if top.is_dir() else [top]:
+                if path.is_file() and "__pycache__" not in path.parts:
+                    found.update(str(path.relative_to(self.root)).encode() + path.read_bytes())
+        return found.hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,26 @@ def pypi(wanted: PyPI, cache: Path = CACHE) -> Installed:
     if not program.exists():
         raise NotInstalled(f"{wanted.requirement} has no program {wanted.program}: name another version in peers.py")
     return Installed(program, wanted.version)
+
+
+def ours(wanted: Ours, cache: Path = CACHE) -> Installed:
+    """The Python of an environment that has our wheel."""
+    home = cache / f"shoal-{wanted.key()}"
+    python, mark = home / "bin/python", home / "complete"
+    if not mark.exists():
+        print("building our wheel, which compiles for a minute …", flush=True)
+        shutil.rmtree(home, ignore_errors=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        _uv("venv", "--quiet", "--python", sys.executable, str(home))
+        _uv("build", "--quiet", "--wheel", "--out-dir", str(home / "wheel"), str(wanted.root))
+        project = ("--directory", str(wanted.root), "--locked", "--no-dev", "--extra", "gateway", "--no-emit-project")
+        _uv("export", "--quiet", *project, "--output-file", str(home / "locked.txt"))
+        _uv("pip", "install", "--quiet", "--python", str(python), "-r", str(home / "locked.txt"))
+        (wheel,) = (home / "wheel").glob("*.whl")
+        _uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", str(wheel))
+        mark.touch()
+    asks = "from shoal_serving.gateway import relay; print(relay.BUILD)"
+    return Installed(python, f"this checkout, {_first_line([str(python), '-P', '-c', asks])}")
 
 
 def _uv(*words: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from installing import Debian, PyPI
+from installing import Debian, Ours, PyPI
 from shoal_api.modeldeployment import Continuation
 
 MODEL = "bench"
@@ -39,7 +39,7 @@ class Peer:
     """One program. `ready`: a path that answers once requests are served."""
 
     name: str
-    source: Debian | PyPI | None
+    source: Debian | PyPI | Ours | None
     start: Callable[[Setting], Start] | None
     ready: str = "/v1/models"
     start_seconds: float = 15.0
@@ -154,6 +154,8 @@ def _shoal(at: Setting) -> Start:
     return Start([str(at.program), "-m", "shoal_serving.gateway", *files, *addresses, "--access-log", "off"])
 
 
+_OURS = Ours(Path(__file__).resolve().parents[1])
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -170,10 +172,10 @@ PEERS = {
             start_seconds=90,
             remark="one worker, no keys asked",
         ),
-        Peer("shoal", None, _shoal, behind_hello=True, remark="one process; access log off, as with the others"),
+        Peer("shoal", _OURS, _shoal, behind_hello=True, remark="one process; access log off, as with the others"),
         Peer(
             "shoal-exact",
-            None,
+            _OURS,
             _shoal,
             behind_hello=True,
             continuation=Continuation.EXACT,

@@ -17,7 +17,7 @@ import page
 import placement
 import plot
 import scenarios
-from installing import Debian, Installed, NotInstalled
+from installing import Debian, Installed, NotInstalled, Ours
 from measured_process import DidNotStart
 from outcome import Outcome, PeerOutcome
 from peers import PEERS, NoSuchPeer, Peer, chosen
@@ -129,6 +129,8 @@ def _install(peers: list[Peer], found: Outcome) -> dict[str, Installed | None]:
             installed = None
             if isinstance(peer.source, Debian):
                 installed = installing.debian(peer.source)
+            elif isinstance(peer.source, Ours):
+                installed = installing.ours(peer.source)
             elif peer.source is not None:
                 installed = installing.pypi(peer.source)
         except NotInstalled as error:

@@ -24,3 +24,12 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     ]
 
     assert broken == []
+
+
+def test_every_reason_for_not_being_ready_has_its_remedy() -> None:
+    told = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
+    conditions = (ROOT / "docs" / "reference" / "conditions.md").read_text()
+    reasons = re.findall(r"^\| `(\w+)` \| Not (?:Ready|NamesGranted)", conditions, re.MULTILINE)
+
+    assert len(reasons) >= 11
+    assert [reason for reason in reasons if f"`{reason}`" not in told] == []

@@ -1,6 +1,7 @@
 """Which of the engine's flags and variables a manifest may not set: they would break routing, isolation or secrecy."""
 
 import re
+from collections.abc import Iterable
 
 _OWNED = (
     "host",
@@ -65,6 +66,8 @@ FORBIDDEN_ENV = (
 )
 """RE2 and Python pattern of the variables a manifest may not set."""
 
+_REASONING = re.compile("reasoning[-_]parser")
+
 _owned, _code, _logging, _env = (re.compile(pattern) for pattern in (OWNED, CODE, LOGGING, FORBIDDEN_ENV))
 
 
@@ -78,6 +81,11 @@ def loads_code(argument: str) -> bool:
 
 def logs_prompts(argument: str) -> bool:
     return _logging.search(argument) is not None
+
+
+def separates_reasoning(arguments: Iterable[str]) -> bool:
+    """Whether the engine is told to; the flag has a long form, a nested one and one in JSON."""
+    return any(_REASONING.search(argument) for argument in arguments)
 
 
 def is_forbidden_env(name: str) -> bool:

@@ -42,7 +42,12 @@ ERRORS = [f"error_{status}" for status in (400, 401, 403, 404, 413, 422, 429, 50
 OPENAI = ["lists", "chats", "streams", "completes_text", "embeds", "responds", "responds_in_a_stream", *ERRORS]
 STEPS = {
     "openai": [*OPENAI, "error_in_a_stream_of_responses", "a_retry_is_told_and_made"],
-    "openai, the version before": [*OPENAI, "error_in_a_stream_of_responses", "a_retry_is_told_and_made"],
+    "openai, the version before": [
+        *OPENAI,
+        "error_in_a_stream_of_responses",
+        "opens_a_realtime_session",
+        "a_retry_is_told_and_made",
+    ],
     "openai for Node": OPENAI,
     "anthropic": ["lists", "chats", "streams", "counts_tokens", *ERRORS],
     "langchain-openai": ["chats", "streams", "embeds", "responds", *ERRORS],

@@ -1,5 +1,7 @@
 """What the operator counts, as Prometheus reads it."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
@@ -10,7 +12,7 @@ HELP: dict[str, str] = {
     "shoal_desired_replicas": "Replicas that are wanted, by model.",
     "shoal_ready_replicas": "Replicas that answer, by model.",
     "shoal_starting_replicas": "Replicas that are there and do not answer, draining ones included, by model.",
-    "shoal_decisions": "Plans that changed something, by reason.",
+    "shoal_decisions": "Steps taken, and numbers of replicas that the load changed, by reason.",
     "shoal_reconcile_duration_seconds": "Time that one look at one model took.",
     "shoal_reconcile_queue_models": "Models that wait to be looked at.",
     "shoal_api_calls": "Calls to the API server, by kind: read, write, lease.",
@@ -69,8 +71,9 @@ class OperatorMetrics:
     def called(self, kind: str) -> None:
         self._calls.labels(kind).inc()
 
-    def queued(self, models: int) -> None:
-        self._queue.set(models)
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Ask for the queue's length whenever somebody asks for the metrics."""
+        self._queue.set_function(length)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -1,15 +1,11 @@
 """Derive what the gateway routes by from what is observed; on Kubernetes the gateway finds the same by itself."""
 
-import re
-
+from shoal_api import engine_flags
 from shoal_api.conditions import HOPELESS, ConditionType
 from shoal_api.modeldeployment import ModelDeployment, Status
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_operator import status as statuses
 from shoal_operator.observed import Observed
-
-# vLLM reads `_` as `-` in flags, and takes `--flag=value`.
-_REASONING_PARSER = re.compile(r"^--reasoning[-_]parser(=|$)")
 
 
 def route(md: ModelDeployment, status: Status, observed: Observed) -> ModelRoute:
@@ -26,7 +22,7 @@ def route(md: ModelDeployment, status: Status, observed: Observed) -> ModelRoute
         served_name=md.canonical_name,
         names=status.names,
         revision=status.revision,
-        reasoning_parser=any(_REASONING_PARSER.match(word) for word in md.spec.engine.args),
+        reasoning_parser=engine_flags.separates_reasoning(md.spec.engine.args),
         queue=md.spec.queue,
         timeouts=md.spec.timeouts,
         routing=md.spec.routing,

@@ -9,7 +9,7 @@ import pytest
 import installing
 import machine
 import scenarios
-from installing import Debian, NotInstalled, PyPI
+from installing import Debian, NotInstalled, Ours, PyPI
 from measuring import verdict
 from peers import PEERS, NoSuchPeer, Setting, Start, chosen
 from running import Ports
@@ -176,3 +176,16 @@ def test_a_route_document_is_dated_in_the_past() -> None:
     document = json.loads(route_document([]))
 
     assert datetime.fromisoformat(document["models"][0]["created"]) < datetime.now(UTC)
+
+
+def test_our_wheel_is_built_anew_when_what_it_is_made_of_changes(tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    module, other = tmp_path / "serving/module.py", tmp_path / "notes.md"
+    module.write_text("a = 1\n")
+    ours = Ours(tmp_path, ("serving",))
+    first = ours.key()
+    other.write_text("of no account")
+    assert ours.key() == first
+
+    module.write_text("a = 2\n")
+    assert ours.key() != first

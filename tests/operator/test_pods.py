@@ -180,3 +180,62 @@ def test_another_gpu_resource_is_asked_for_and_tolerated() -> None:
 
     assert engine_of(pod)["resources"]["limits"] == {"memory": "32Gi", "amd.com/gpu": "1"}
     assert pod["spec"]["tolerations"] == [{"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+HF = "hf://Qwen/Qwen2.5-7B-Instruct"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"source": "hf://Qwen/other"}},
+        {"model": {"source": "pvc://weights/x"}},
+        {"model": {"source": HF, "names": ["another-canonical"]}},
+        {"model": {"source": HF, "names": ["qwen", "an-alias"]}},
+        {"model": {"source": HF, "credentials": {"secretName": "token"}}},
+        {"engine": {"args": ["--enforce-eager"]}},
+        {"engine": {"env": [{"name": "A", "value": "b"}]}},
+        {"engine": {"image": "registry/engine:2"}},
+        {"parallelism": {"tensor": 2}},
+        {"parallelism": {"tensor": 2, "pipeline": 2}, "resources": {"gpu": 2}},
+        *({"resources": {"gpu": 1} | change} for change in ({"cpu": "1"}, {"memory": "1Gi"}, {"sharedMemory": "1Gi"})),
+        {"resources": {"gpu": 0}},
+        {"resources": {"gpuResource": "amd.com/gpu"}},
+        {"scheduling": {"nodeSelector": {"gpu": "h200"}}},
+        {"scheduling": {"tolerations": [{"key": "spot"}]}},
+        {"scheduling": {"affinity": {"podAffinity": {}}}},
+        {"scheduling": {"topologySpread": [{"maxSkew": 1}]}},
+        *({"scheduling": {name: "x"}} for name in ("priorityClassName", "runtimeClassName", "schedulerName")),
+        {"podTemplate": {"metadata": {"labels": {"a": "b"}}}},
+        {"rollout": {"drainSeconds": 30}},
+        {"rollout": {"strategy": "Surge", "startDeadlineSeconds": 60}},
+        {"replicas": 3},
+        {"queue": {"maxInFlightPerReplica": 1}},
+        {"timeouts": {"idleSeconds": 1}},
+        {"routing": {"continuation": "Off"}},
+    ],
+)
+def test_a_revision_changes_exactly_where_the_pods_do(spec: dict[str, Any]) -> None:
+    usual, changed = a_placed_model(), a_placed_model(**spec)
+
+    other_pods = _without_revision(changed) != _without_revision(usual)
+
+    assert (rendering.revision(changed) != rendering.revision(usual)) is other_pods
+
+
+def _without_revision(md: ModelDeployment) -> Manifest:
+    template = pods.template(md, INSTALLATION)
+    config = json.loads(template["metadata"]["annotations"].pop(labels.REPLICA_CONFIG))
+    del config["revision"]
+    return {"template": template, "config": config}
+
+
+def test_another_installation_makes_other_pods_and_the_same_revision() -> None:
+    """So an upgrade rolls nothing: the template that is kept was rendered before it."""
+    md = a_placed_model()
+    upgraded = Installation("registry/engine:2", image_pull_secrets=("s",), cache_claim="c", offline=True)
+
+    before, after = pods.template(md, INSTALLATION), pods.template(md, upgraded)
+
+    assert before["spec"] != after["spec"]
+    assert before["metadata"] == after["metadata"]

@@ -16,6 +16,8 @@ from shoal_operator.observed import Observed
         (["--reasoning-parser", "qwen3"], True),
         (["--max-model-len", "8192", "--reasoning-parser=qwen3"], True),
         (["--reasoning_parser", "qwen3"], True),
+        (["--structured-outputs-config.reasoning_parser", "qwen3"], True),
+        (["--structured-outputs-config", '{"reasoning_parser": "qwen3"}'], True),
         (["--tool-call-parser", "hermes"], False),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_changed_limit_counts_for_who_waits_already(gateway: Gateway) -> None:
             await soon(lambda: waiting(gateway) == 4)
             await put(gateway, a, queue={"maxInFlightPerReplica": 4})
             await soon(lambda: waiting(gateway) == 1)
-            assert a.running == 4
+            await soon(lambda: a.running == 4)
             assert {call.headers["x-shoal-limit"] for call in a.calls} == {"1", "4"}
             for task in tasks:
                 task.cancel()

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from replica_builders import a_config
+from shoal_api import proof
 from shoal_serving.replica import ranks, self_test, simulated_engine
 from shoal_serving.replica.door import App, Message
 from shoal_serving.replica.engine_args import RefusedArgument
+from shoal_serving.replica.resuming import Resuming
 from shoal_serving.replica.simulated_engine import Engine, Fails
 from shoal_serving.replica.simulated_wire import Cut
 
@@ -21,7 +24,14 @@ def an_engine(*args: str) -> Engine:
     return Engine(simulated_engine.parse(config, ranks.lay_out(config)))
 
 
-async def ask(app: App, path: str, body: object = None, *, leaves: asyncio.Event | None = None) -> list[Message]:
+async def ask(
+    app: App,
+    path: str,
+    body: object = None,
+    *,
+    leaves: asyncio.Event | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> list[Message]:
     sent: list[Message] = []
     asked = [{"type": "http.request", "body": json.dumps(body).encode() if body else b"", "more_body": False}]
 
@@ -40,7 +50,12 @@ async def ask(app: App, path: str, body: object = None, *, leaves: asyncio.Event
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"connection", b"close"), (b"content-length", b"999")],
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"connection", b"close"),
+            (b"content-length", b"999"),
+            *headers,
+        ],
     }
     await app(scope, receive, send)
     return sent
@@ -109,6 +124,22 @@ def test_a_client_that_leaves_is_seen_by_the_simulator() -> None:
     asyncio.run(story())
 
 
+def test_it_goes_on_with_the_answer_of_another_replica() -> None:
+    async def story() -> None:
+        engine = an_engine("--simulate-tokenizer", "bytes")
+        app = Resuming(await engine.start(), engine.text_of, engine.default_max_tokens)
+        so_far = [256 + byte for byte in "hello €".encode()[:-1]]
+        body = {"model": "llama", "prompt": so_far, "max_tokens": 3, "return_token_ids": True}
+        rest = await ask(app, "/v1/completions", body, headers=[(proof.CONTINUE_HEADER.encode(), b"4")])
+
+        dropped = [value for name, value in rest[0]["headers"] if name == proof.DROPPED_HEADER.encode()]
+        assert dropped == [b"2"]
+        usage = json.loads(text(rest))["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (6, 5)
+
+    asyncio.run(story())
+
+
 def test_a_killed_engine_is_dead() -> None:
     async def story() -> None:
         engine = an_engine()
@@ -119,6 +150,12 @@ def test_a_killed_engine_is_dead() -> None:
         assert engine.is_dead
 
     asyncio.run(story())
+
+
+def test_it_has_all_that_a_replica_asks_of_its_engine() -> None:
+    engine = an_engine()
+
+    assert (engine.text_of([72, 105]), engine.default_max_tokens, engine.process_ids()) == ("Hi", None, [])
 
 
 @pytest.mark.parametrize(

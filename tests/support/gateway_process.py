@@ -105,7 +105,8 @@ def command(*flags: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def a_gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
+def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iterator[Gateway]:
+    """With a routes file, or on the Kubernetes of a kubeconfig."""
     port, internal = free_ports(2)
     key = folder / "master-key"
     key.write_text(MASTER_KEY.hex() + "\n")
@@ -115,7 +116,7 @@ def a_gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
     with output.open("w") as out:
         process = subprocess.Popen(
             command(
-                f"--routes={routes}",
+                *([f"--routes={routes}"] if kubeconfig is None else ["--kubernetes", f"--kubeconfig={kubeconfig}"]),
                 f"--master-key-file={key}",
                 f"--listen=127.0.0.1:{port}",
                 f"--internal=127.0.0.1:{internal}",
@@ -209,7 +210,8 @@ class Client:
         self.writer.write(head.encode() + content)
 
     async def head(self) -> Answer:
-        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         answer = Answer(status=int(lines[0].split(" ")[1]))
         answer.headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines[1:] if line)}
         return answer

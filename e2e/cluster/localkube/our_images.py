@@ -8,7 +8,8 @@ from localkube import images
 from localkube.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[3]
-CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "crds/", "operator/", "serving/", "images/build-tools.txt")
+PROJECT = ("pyproject.toml", "hatch_build.py", "uv.lock", "README.md", "LICENSE")
+CODE = (*PROJECT, "crds/", "operator/", "serving/", "images/build-tools.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,10 @@ class OurImage:
         return ROOT / "images" / self.folder / "Dockerfile"
 
 
-# The base image here has what the CPU engine needs, a compiler apart: `--enforce-eager` needs none.
+# The base image here has what the CPU engine needs, a compiler apart: `--enforce-eager` needs none, and the gateway is
+# not compiled here (`make wheel-test` is what runs it compiled).
 ALL = {
-    "control": OurImage("localhost/shoal-control:dev", "control"),
+    "control": OurImage("localhost/shoal-control:dev", "control", {"BUILD_PACKAGES": "", "SHOAL_COMPILE": "never"}),
     "simulator": OurImage("localhost/shoal-simulator:dev", "simulator"),
     "simulator-ray": OurImage("localhost/shoal-simulator-ray:dev", "simulator-ray"),
     "engine-cpu": OurImage("localhost/shoal-engine-cpu:dev", "engine", {"ENGINE": "cpu", "SYSTEM_PACKAGES": ""}),

@@ -1,5 +1,6 @@
 """The story of the `openai` package, whichever major version is installed."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import openai
@@ -147,6 +148,21 @@ def error_in_a_stream_of_responses() -> None:
     )
     assert (events[-1].type, events[-1].code) == ("error", "upstream_lost")
     assert [event.sequence_number for event in events] == list(range(len(events)))
+
+
+if find_spec("websockets") is not None:
+
+    @step
+    def opens_a_realtime_session() -> None:
+        with client.realtime.connect(model=PLACE["faulty"]) as session:
+            assert session.recv().type == "session.created"
+            for event in ({"type": "input_audio_buffer.commit"}, {"type": "input_audio_buffer.commit", "final": True}):
+                session.send(event)
+            heard = [session.recv()]
+            while heard[-1].type == "transcription.delta":
+                heard.append(session.recv())
+        assert heard[-1].type == "transcription.done"
+        assert "".join(event.delta for event in heard[:-1]) == heard[-1].text
 
 
 @step

@@ -8,11 +8,12 @@ from typing import TextIO
 class AccessLog:
     """Collects lines and writes them together: a write per request would cost more than the request."""
 
-    __slots__ = ("_lines", "_out", "_wall_clock")
+    __slots__ = ("_lines", "_out", "_wall_clock", "is_on")
 
     def __init__(self, wall_clock: Callable[[], str], out: TextIO | None = sys.stdout) -> None:
         self._lines: list[str] = []
         self._out = out
+        self.is_on = out is not None
         self._wall_clock = wall_clock
 
     def note(
@@ -30,7 +31,7 @@ class AccessLog:
         sent: int,
     ) -> None:
         """A request ended. `key` is the name of the key that it came with, as it stands in the keys file."""
-        if self._out is not None:
+        if self.is_on:
             self._lines.append(
                 f"request={request.decode('ascii')} key={key or '-'} model={model or '-'} route={route}"
                 f" outcome={outcome} status={status} attempts={attempts} queue_ms={queue_seconds * 1000:.1f}"

@@ -1,12 +1,14 @@
 """One try of a request at one endpoint: connected, sent, held until the commit, relayed; all in callbacks."""
 
 import logging
-from enum import IntEnum
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
 
 from shoal_api import proof
-from shoal_serving.gateway import errors, headers, sse
+from shoal_serving.gateway import errors, sse
 from shoal_serving.gateway.errors import Refusal
+from shoal_serving.gateway.metrics import Histogram
 from shoal_serving.gateway.multipart import Pieces
 from shoal_serving.gateway.retrying import Happening, of_status
 from shoal_serving.gateway.surfaces import Surface
@@ -20,61 +22,86 @@ HELD_ANSWER_LIMIT = 8 * 1024 * 1024
 _BUSY = proof.BUSY_HEADER.encode()
 
 
-class Stage(IntEnum):
-    """Where an attempt is."""
-
-    CONNECTING = 0
-    SENT = 1
-    COMMITTED = 2
-    OVER = 3
+CONNECTING: Final = 0
+SENT: Final = 1
+COMMITTED: Final = 2
+OVER: Final = 3
+"""Where an attempt is: its `stage`. Plain numbers, since every read asks for it."""
 
 
-class Owner(Protocol):
+class Owner(ABC):
     """The request that tries. An attempt ends in one call of `pass_on`, `passed_on`, `ended` or `cut`."""
 
-    surface: Surface
+    __slots__ = ("clock", "surface")
 
-    def clock(self) -> float:
-        """Monotonic seconds."""
+    def __init__(self, surface: Surface, clock: Callable[[], float]) -> None:
+        self.surface = surface
+        self.clock = clock
 
+    @abstractmethod
     def pass_on(self, attempt: "Attempt", lines: bytes, body: bytes) -> None:
         """A complete answer came."""
 
-    def commit(self, attempt: "Attempt", lines: bytes, length: int | None, data: bytes) -> None:
-        """The answer begins; from here on it cannot be taken back."""
+    @abstractmethod
+    def commit(self, attempt: "Attempt", lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
+        """The answer begins; from here on it cannot be taken back. `follows`: more of it comes in the same breath."""
 
-    def more(self, data: bytes) -> None:
+    @abstractmethod
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes of a committed answer; whole events where it is a stream."""
 
+    @abstractmethod
     def passed_on(self, attempt: "Attempt") -> None:
         """The committed answer is complete."""
 
+    @abstractmethod
     def ended(self, attempt: "Attempt", happening: Happening, found: Refusal | None = None) -> None:
         """The attempt brought no answer; `found` is what the engine said."""
 
+    @abstractmethod
     def cut(self, attempt: "Attempt", because: str) -> None:
         """The committed answer cannot go on here."""
+
+
+_UNUSED = sse.Splitter()
+"""Of answers that are no streams."""
 
 
 class Attempt:
     """One try at one endpoint that is reserved for it."""
 
-    # Defaults on the class cost nothing per attempt.
-    connection: Connection | None = None
-    stage = Stage.CONNECTING
-    status = 0
-    is_stream = False
-    sent_at = 0.0
-    first_read_at = 0.0
-    last_read_at = 0.0
-    _held_size = 0
-    _last_block = b""
+    __slots__ = (
+        "_held",
+        "_held_size",
+        "_last_block",
+        "_splitter",
+        "connection",
+        "endpoint",
+        "first_read_at",
+        "gaps",
+        "is_stream",
+        "last_read_at",
+        "owner",
+        "sent_at",
+        "stage",
+        "status",
+    )
 
-    def __init__(self, owner: Owner, endpoint: LiveEndpoint, gaps: "Gaps") -> None:
+    def __init__(self, owner: Owner, endpoint: LiveEndpoint, gaps: Histogram) -> None:
         self.owner = owner
         self.endpoint = endpoint
         self.gaps = gaps
-        self._held: list[bytes] = []
+        self.connection: Connection | None = None
+        self.stage: int = CONNECTING
+        self.status = 0
+        self.is_stream = False
+        self.sent_at = 0.0
+        self.first_read_at = 0.0
+        self.last_read_at = 0.0
+        self._held: list[bytes] | None = None
+        self._held_size = 0
+        self._last_block = b""
+        self._splitter: sse.Splitter = _UNUSED
 
     # -- out
 
@@ -86,11 +113,11 @@ class Attempt:
             now = self.owner.clock()
             if isinstance(result, Unreachable):
                 endpoint.unreachable(now, str(result))
-                if self.stage is Stage.CONNECTING:
+                if self.stage == CONNECTING:
                     self._end(Happening.UNREACHABLE)
                 return
             endpoint.health.reached()
-            if self.stage is Stage.CONNECTING:
+            if self.stage == CONNECTING:
                 self.send(result, request)
             else:
                 result.hand_back(now)
@@ -99,10 +126,11 @@ class Attempt:
 
     def send(self, connection: Connection, request: "Outgoing") -> None:
         """Send on a connection that is there."""
-        self.stage = Stage.SENT
+        self.stage = SENT
         self.connection = connection
         self.sent_at = self.last_read_at = self.owner.clock()
-        connection.request(self._received, *request)
+        first_line, lines, limit, body = request
+        connection.request(self._received, first_line, lines, limit, body)
 
     # -- in, before the commit
 
@@ -129,28 +157,28 @@ class Attempt:
             self._hold_answer(connection)
 
     def _hold_answer(self, connection: Connection) -> None:
-        data = connection.take()
+        data, held = connection.take(), self._held
         if connection.complete:
-            if self._held:
-                self._held.append(data)
-                data = b"".join(self._held)
+            if held is not None:
+                held.append(data)
+                data = b"".join(held)
             if self.status >= 400:
                 self._judge_status(connection, data)
                 return
             self.endpoint.health.busy_seconds = 0.0
-            lines = headers.of_response(connection.headers)
+            lines = connection.lines()
             self._hand_back(connection)
             self.owner.pass_on(self, lines, data)
             return
         self._held_size += len(data)
+        if held is None:
+            self._held = held = []
         if self._held_size <= HELD_ANSWER_LIMIT:
-            self._held.append(data)
+            held.append(data)
         elif self.status < 400:
-            self._held.append(data)
+            held.append(data)
             length = connection.header(b"content-length")
-            self._commit(
-                connection, b"".join(self._held), self._pass_on_more, int(length) if length.isdigit() else None
-            )
+            self._commit(connection, b"".join(held), self._pass_on_more, int(length) if length.isdigit() else None)
 
     def _hold_stream(self, connection: Connection) -> None:
         try:
@@ -205,15 +233,16 @@ class Attempt:
     ) -> None:
         """`further`: whole events that came in the same read."""
         self.endpoint.health.served()
-        self.stage = Stage.COMMITTED
-        self._held = []
+        self.stage = COMMITTED
+        self._held = None
         self._last_block = data
         self.first_read_at = self.last_read_at
         connection.receiver = receiver
-        self.owner.commit(self, headers.of_response(connection.headers), length, data)
-        if further and not self._forward(further):
+        follows = not further and connection.complete and (not self.is_stream or self._has_ended())
+        self.owner.commit(self, connection.lines(), length, data, follows)
+        if further and not self._forward(further, connection.complete):
             return
-        if connection.complete and self.stage is Stage.COMMITTED:
+        if connection.complete and self.stage == COMMITTED:
             receiver(connection)
 
     def _relay(self, connection: Connection) -> None:
@@ -227,14 +256,14 @@ class Attempt:
                 except sse.EventTooLarge as error:
                     self._cut(str(error))
                     return
-            if data and not self._forward(data):
+            if data and not self._forward(data, connection.complete):
                 return
         if connection.complete:
             self._stream_ended(connection)
         elif connection.lost:
             self._cut("the connection to the replica was lost")
 
-    def _forward(self, data: bytes) -> bool:
+    def _forward(self, data: bytes, is_last: bool) -> bool:
         """Pass whole events on; false where the stream is over by that: one of them is an error, or unreadable."""
         if b"error" in data and sse.may_hold_error(data) and self._forward_until_error(data):
             return False
@@ -242,8 +271,8 @@ class Attempt:
         self.gaps.observe(now - self.last_read_at)
         self.last_read_at = now
         self._last_block = data
-        self.owner.more(data)
-        return self.stage is Stage.COMMITTED
+        self.owner.more(data, is_last and self._has_ended())
+        return self.stage == COMMITTED
 
     def _forward_until_error(self, data: bytes) -> bool:
         """Look into events of which one may be an error; what comes before it is passed on."""
@@ -252,29 +281,35 @@ class Attempt:
             found = sse.error_in(event)
             if found is not None:
                 if at:
-                    self.owner.more(b"".join(events[:at]))
+                    self.owner.more(b"".join(events[:at]), False)
                 self._cut(f"the replica sent an error event (status {errors.status_of_event(found)})")
                 return True
         return False
 
     def _stream_ended(self, connection: Connection) -> None:
-        endings = self.owner.surface.endings
-        if endings and not any(mark in self._last_block for mark in endings):
+        if not self._has_ended():
             self._cut("the stream ended before its last event")
             return
         self._hand_back(connection)
-        self.stage = Stage.OVER
+        self.stage = OVER
         self.owner.passed_on(self)
+
+    def _has_ended(self) -> bool:
+        """Whether what was passed on last is the end of a whole stream."""
+        endings = self.owner.surface.endings
+        if not endings:
+            return True
+        return any(mark in self._last_block for mark in endings)
 
     def _pass_on_more(self, connection: Connection) -> None:
         """Called for every read of a committed answer that is no stream."""
         self.last_read_at = self.owner.clock()
         data = connection.take()
         if data:
-            self.owner.more(data)
+            self.owner.more(data, connection.complete)
         if connection.complete:
             self._hand_back(connection)
-            self.stage = Stage.OVER
+            self.stage = OVER
             self.owner.passed_on(self)
         elif connection.lost:
             self._cut("the connection to the replica was lost")
@@ -290,7 +325,7 @@ class Attempt:
         connection = self.connection
         if connection is None or connection.paused:
             return
-        if self.stage is Stage.COMMITTED:
+        if self.stage == COMMITTED:
             if now - self.last_read_at > idle_seconds:
                 self._cut(f"the replica was silent for {idle_seconds:g} s")
         elif is_asked_stream or not connection.has_bytes:
@@ -303,7 +338,7 @@ class Attempt:
 
     def abandon(self) -> None:
         """Close the connection: the replica's engine stops. One that is still being made is kept for others."""
-        self.stage = Stage.OVER
+        self.stage = OVER
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
@@ -313,20 +348,13 @@ class Attempt:
         self.owner.cut(self, because)
 
     def _end(self, happening: Happening, found: Refusal | None = None) -> None:
-        self.stage = Stage.OVER
+        self.stage = OVER
         self.connection = None
         self.owner.ended(self, happening, found)
 
     def _hand_back(self, connection: Connection) -> None:
         connection.hand_back(self.last_read_at)
         self.connection = None
-
-
-class Gaps(Protocol):
-    """Takes the time between two reads of a stream."""
-
-    def observe(self, seconds: float) -> None:
-        """One more."""
 
 
 Outgoing = tuple[bytes, bytes, int, bytes | Pieces]

@@ -1,8 +1,7 @@
 """Check a request whose body is there, in the order of semantics.md, up to the model that it means."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from shoal_api.modeldeployment import Continuation
 from shoal_serving.gateway import continuation, headers, keys, multipart, openai_shapes
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller
@@ -15,20 +14,33 @@ if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard
 
 
-class Checked(NamedTuple):
+class Checked:
     """A request that has a model: what goes to an engine, and what is said of it to the client."""
 
-    line: "Line"
-    stream: bool
-    body: bytes | Pieces
-    engine_lines: bytes
-    """Header lines for the engine, without what belongs to the connection."""
-    client_lines: bytes
-    """Header lines that every answer to this request has."""
-    request_id: bytes
-    caller: Caller
-    transcript: Transcript | None
-    """Where the stream can be continued exactly: what will be known of it."""
+    __slots__ = ("body", "caller", "client_lines", "engine_lines", "line", "request_id", "stream", "transcript")
+
+    def __init__(
+        self,
+        line: "Line",
+        stream: bool,
+        body: bytes | Pieces,
+        engine_lines: bytes,
+        client_lines: bytes,
+        request_id: bytes,
+        caller: Caller,
+        transcript: Transcript | None,
+    ) -> None:
+        """`engine_lines`: header lines for the engine, without what belongs to the connection; `client_lines`: those
+        that every answer to this request has; `transcript`: what will be known of the stream, where it can be
+        continued exactly."""
+        self.line = line
+        self.stream = stream
+        self.body = body
+        self.engine_lines = engine_lines
+        self.client_lines = client_lines
+        self.request_id = request_id
+        self.caller = caller
+        self.transcript = transcript
 
 
 def check(
@@ -50,15 +62,14 @@ def check(
     if not caller.may_use(route, switchboard.table):
         return keys.denied(asked.model)
     line = switchboard.line_of(route)
-    if asked.model == route.served_name:
+    if asked.model == line.served_name:
         model_line = line.canonical_line
         outgoing = _outgoing(body, asked, None)
     else:
         model_line = line.alias_line
-        outgoing = _outgoing(body, asked, route.served_name)
+        outgoing = _outgoing(body, asked, line.served_name)
     transcript = None
-    is_exact = asked.stream and route.routing.continuation is Continuation.EXACT
-    if is_exact and isinstance(asked, Asked) and isinstance(outgoing, bytes):
+    if asked.stream and line.is_exact and isinstance(asked, Asked) and isinstance(outgoing, bytes):
         transcript = continuation.begin(surface.path, asked.fields, outgoing, route)
         if transcript is not None:
             outgoing = continuation.asking_for_ids(outgoing)

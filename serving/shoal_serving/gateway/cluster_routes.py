@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from shoal_api import engine_flags
 from shoal_api.conditions import HOPELESS, ConditionType
 from shoal_api.labels import HTTP_PORT_NAME, MODEL_UID
 from shoal_api.modeldeployment import Queue, Routing, Timeouts
@@ -64,6 +65,7 @@ def read_model(found: object) -> ModelRoute | None:
         served_name=claimed[0] if claimed else name,
         names=_texts(status.get("names")),
         revision=_text(status.get("revision")),
+        reasoning_parser=engine_flags.separates_reasoning(_texts(_mapping(spec.get("engine")).get("args"))),
         queue=_part(Queue, spec.get("queue")),
         timeouts=_part(Timeouts, spec.get("timeouts")),
         routing=_part(Routing, spec.get("routing")),

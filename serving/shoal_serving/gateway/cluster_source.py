@@ -4,19 +4,21 @@ The child may end, be killed or fall silent; what is known stays in force until 
 """
 
 import asyncio
-import contextlib
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from shoal_api.routes import ModelRoute, RouteDocument
+from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import cluster_wire
-from shoal_serving.gateway.cluster_wire import LINE_LIMIT, Commit, Gone, State, WatchState, Whole
+from shoal_serving.gateway.cluster_wire import LINE_LIMIT, Gone, State, Unreadable, WatchState, Whole
 
 log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 15.0
+START_SECONDS = 180.0
+"""Until the first word: importing the client library takes 2 s of a core, which a pod may not have for itself."""
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -38,17 +40,19 @@ class ClusterSource:
     def __init__(
         self,
         command: Sequence[str],
-        apply: Callable[[RouteDocument], None],
+        change: Callable[[Collection[ModelRoute], Collection[str]], None],
         clock: Callable[[], float],
         silence_seconds: float = SILENCE_SECONDS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
-        """`command` starts the child."""
+        """`command` starts the child; `change` puts routes in force, and takes away the models that are gone."""
         self.has_content = False
         self._command = command
         self._silence_seconds = silence_seconds
-        self._apply = apply
+        self._start_seconds = start_seconds
+        self._change = change
         self._clock = clock
-        self._routes: dict[str, ModelRoute] = {}
+        self._in_force: dict[str, ModelRoute] = {}
         self._heard_at: dict[str, float] = {}
         self._now: Mapping[str, WatchState] = {}
         self._earlier: Mapping[str, WatchState] = {}
@@ -83,50 +87,53 @@ class ClusterSource:
 
     async def _watch(self) -> str:
         """One child's life; why it ended."""
-        child = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT
+        # Shielded: a child that was begun is always ended, too.
+        creating = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT
+            )
         )
-        if child.stdin is None or child.stdout is None:
-            raise RuntimeError("a child without pipes")
         try:
-            return await self._listen(child.stdout, child)
+            return await self._listen(await asyncio.shield(creating))
+        except OSError as error:
+            return f"could not be started ({error.strerror})"
         finally:
-            child.stdin.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.wait(), _END_SECONDS)
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+            if not creating.done() or creating.exception() is None:
+                await _end(await creating)
 
-    async def _listen(self, told: asyncio.StreamReader, child: asyncio.subprocess.Process) -> str:
-        fresh: dict[str, ModelRoute] | None = {}
+    async def _listen(self, child: asyncio.subprocess.Process) -> str:
+        told = _told(child)
+        batch = _Batch(seen=set())
         lines = 0
         while True:
+            patience = self._silence_seconds if lines else self._start_seconds
             try:
-                async with asyncio.timeout(self._silence_seconds):
+                async with asyncio.timeout(patience):
                     line = await told.readline()
             except TimeoutError:
                 child.kill()
-                return f"was silent for {self._silence_seconds:g} s"
+                return f"was silent for {patience:g} s"
+            except ValueError as error:
+                child.kill()
+                return f"said more than fits into a line ({error})"
             if not line.endswith(b"\n"):
                 return f"ended with {await child.wait()}"
             try:
                 one = cluster_wire.decode(line.rstrip(b"\n"))
-            except (ValueError, TypeError) as error:
+            except Unreadable as error:
                 child.kill()
                 return f"said what cannot be read ({error})"
-            routes = self._routes if fresh is None else fresh
-            if isinstance(one, ModelRoute):
-                routes[one.uid] = one
-            elif isinstance(one, Gone):
-                routes.pop(one.uid, None)
-            elif isinstance(one, State):
+            if isinstance(one, State):
                 self._note(one.watches)
-            elif isinstance(one, Whole):
-                self._routes, fresh = _same_where_equal(self._routes, routes), None
-                self._put()
-            elif isinstance(one, Commit):
-                self._put()
+            elif isinstance(one, ModelRoute):
+                batch.add(one, self._in_force)
+            elif isinstance(one, Gone):
+                batch.gone.add(one.uid)
+            else:
+                if isinstance(one, Whole) and batch.seen is not None:
+                    batch.gone |= self._in_force.keys() - batch.seen
+                self._put(batch)
+                batch = _Batch(seen=None)
             lines += 1
             if lines % _LINES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -137,14 +144,48 @@ class ClusterSource:
             if state.age_seconds >= 0:
                 self._heard_at[name] = self._clock() - state.age_seconds
 
-    def _put(self) -> None:
+    def _put(self, batch: "_Batch") -> None:
+        if batch.routes or batch.gone or not self.has_content:
+            self._change(batch.routes.values(), batch.gone)
         self.has_content = True
-        self._apply(RouteDocument(models=list(self._routes.values())))
+        self._in_force.update(batch.routes)
+        for uid in batch.gone:
+            self._in_force.pop(uid, None)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is put in force together."""
+
+    seen: set[str] | None
+    """Every model that was told, until all were."""
+    routes: dict[str, ModelRoute] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+    def add(self, route: ModelRoute, in_force: Mapping[str, ModelRoute]) -> None:
+        """A route; another child tells all of them, though most are as they were."""
+        if self.seen is not None:
+            self.seen.add(route.uid)
+        if in_force.get(route.uid) != route:
+            self.routes[route.uid] = route
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """The end of its input ends it; else it is killed."""
+    if child.stdin is not None:
+        child.stdin.close()
+    try:
+        await asyncio.wait_for(child.communicate(), _END_SECONDS)
+    except TimeoutError:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+def _told(child: asyncio.subprocess.Process) -> asyncio.StreamReader:
+    if child.stdout is None:
+        raise RuntimeError("the watching child has no standard output")
+    return child.stdout
 
 
 _NONE = WatchState(-1.0, 0, {})
-
-
-def _same_where_equal(old: Mapping[str, ModelRoute], new: Mapping[str, ModelRoute]) -> dict[str, ModelRoute]:
-    """The new routes, but the very objects of before where nothing is other: those are not looked at again."""
-    return {uid: old[uid] if old.get(uid) == route else route for uid, route in new.items()}

@@ -38,6 +38,8 @@ class Pace:
     """For one page."""
     first_pause_seconds: float = 0.25
     longest_pause_seconds: float = 5.0
+    barred_seconds: float = 10.0
+    """A namespace whose objects are refused for so long, not just while new roles spread, is taken as closed to us."""
     shortest_watch_seconds: float = 1.0
     """A watch that ends sooner is followed by a pause: such a server is not asked a thousand times a second."""
 
@@ -111,17 +113,15 @@ class Api:
         """Close every connection; the next request makes new ones, with credentials that are read anew."""
         if self._client is not None:
             old, self._client = self._client, None
-            await old.close()  # type: ignore[no-untyped-call]
+            await old.close()
 
     async def _connect(self) -> client.ApiClient:
         chosen = client.Configuration()
         try:
             if self._kubeconfig is None:
-                config.load_incluster_config(client_configuration=chosen)  # type: ignore[no-untyped-call]
+                config.load_incluster_config(client_configuration=chosen)
             else:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    str(self._kubeconfig), client_configuration=chosen, persist_config=False
-                )
+                await config.load_kube_config(str(self._kubeconfig), client_configuration=chosen, persist_config=False)
         # A kubeconfig can be wrong in as many ways as there are libraries below this call.
         except Exception as error:
             source = self._kubeconfig or "the pod's service account"
@@ -161,8 +161,15 @@ class Watch:
         self._clock = clock
         self._random = random
         self._pace = pace
+        self._barred_at: float | None = None
         self._version = ""
         self._said = ""
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether we have no right to this namespace, or it is no more: the others cannot wait for it."""
+        barred = self._barred_at is not None and self._clock() - self._barred_at >= self._pace.barred_seconds
+        return barred and bool(self._namespace)
 
     async def run(self) -> None:
         """List, watch, and begin again."""
@@ -179,6 +186,7 @@ class Watch:
                 self._said = ""
             except (Lost, NoCluster) as lost:
                 self._note(lost)
+                self._feed.flush()
                 if isinstance(lost, Lost) and lost.must_list:
                     self._version = ""
                 # One that was good for a while begins anew at once. One that fails again and again takes its time: a
@@ -276,8 +284,12 @@ class Watch:
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200:
-            self.heard_at = self._clock()
+            self.heard_at, self._barred_at = self._clock(), None
             return
+        if response.status != 403:
+            self._barred_at = None
+        elif self._barred_at is None:
+            self._barred_at = self._clock()
         because = f"{response.status}: {_message(await response.read())}"
         if response.status == 401:
             await self._api.close()

@@ -56,8 +56,19 @@ def encode(told: Iterable[Told]) -> bytes:
     return b"".join(_line(one) + b"\n" for one in told)
 
 
+class Unreadable(Exception):
+    """A line that `encode` does not write."""
+
+
 def decode(line: bytes) -> Told:
-    """What one line says; ValueError for anything that `encode` does not write."""
+    """What one line says."""
+    try:
+        return _decode(line)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unreadable(f"{line[:40]!r}: {error}") from error
+
+
+def _decode(line: bytes) -> Told:
     kind, content = line[:1], line[1:]
     if kind == _ROUTE:
         return ModelRoute.model_validate_json(content)
@@ -69,7 +80,7 @@ def decode(line: bytes) -> Told:
         return Commit()
     if kind == _STATE:
         return State({name: WatchState(**state) for name, state in json.loads(content).items()})
-    raise ValueError(f"a line of an unknown kind: {line[:40]!r}")
+    raise ValueError("of an unknown kind")
 
 
 def _line(told: Told) -> bytes:

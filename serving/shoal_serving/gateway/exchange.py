@@ -2,15 +2,15 @@
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import rest
-from shoal_serving.gateway.attempt import Attempt, Outgoing, Stage
+from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing, Owner
 from shoal_serving.gateway.checking import Checked
 from shoal_serving.gateway.errors import Outcome, Refusal
 from shoal_serving.gateway.reply import Client, Reply
-from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, Happening, History, Step, verdict
+from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, ONE_ATTEMPT, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.transcript import Transcript, Unreadable
 from shoal_serving.gateway.upstream import LiveEndpoint
@@ -21,21 +21,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CANCELLED_STATUS = 499
+_CANCELLED_STATUS: Final = 499
+# Named here once: to ask an enumeration for a member costs more than a count.
+_OK: Final = Outcome.OK
+_COMPLETE: Final = Happening.COMPLETE
 
 
-class Exchange:
+class Exchange(Owner):
     """One request to an inference path. `_attempt` is None while it waits."""
 
-    # Defaults on the class cost nothing per request; most requests never change most of these.
-    history: History = NONE_YET
-    _attempt: Attempt | None = None
-    _is_continuing = False
-    """The stream was cut, and its rest is looked for or comes from another replica."""
-    _is_client_slow = False
-    revision: str | None = None
-    _is_done = False
-    _queue_seconds = 0.0
+    __slots__ = (
+        "_attempt",
+        "_body",
+        "_caller",
+        "_client_lines",
+        "_engine_lines",
+        "_first_line",
+        "_is_asked_stream",
+        "_is_client_slow",
+        "_is_continuing",
+        "_is_done",
+        "_line",
+        "_queue_seconds",
+        "_queued_at",
+        "_reply",
+        "_request_id",
+        "_size",
+        "_switchboard",
+        "_transcript",
+        "arrived",
+        "history",
+        "number",
+        "revision",
+        "tried",
+    )
 
     def __init__(
         self,
@@ -48,11 +67,12 @@ class Exchange:
         arrived: float,
     ) -> None:
         """`size`: the bytes that this request has taken of the budget; they are given back by it."""
-        self.surface = surface
-        self.clock = switchboard.clock
+        super().__init__(surface, switchboard.clock)
         self.arrived = self._queued_at = arrived
         self.number = switchboard.next_number()
         self.tried: set[str] = set()
+        self.history = NONE_YET
+        self.revision: str | None = None
         self._switchboard = switchboard
         self._reply = Reply(client, surface.dialect, checked.request_id)
         self._is_asked_stream = checked.stream
@@ -65,6 +85,12 @@ class Exchange:
         self._caller = checked.caller
         self._transcript = checked.transcript
         self._size = size
+        self._attempt: Attempt | None = None
+        self._is_continuing = False
+        """The stream was cut, and its rest is looked for or comes from another replica."""
+        self._is_client_slow = False
+        self._is_done = False
+        self._queue_seconds = 0.0
 
     # -- before an endpoint has it
 
@@ -72,7 +98,7 @@ class Exchange:
         """Find an endpoint, or wait."""
         switchboard, line = self._switchboard, self._line
         switchboard.exchanges.add(self)
-        if line.route.cannot_start and not line.dispatcher.endpoints:
+        if line.cannot_start and not line.dispatcher.endpoints:
             self._refuse(_cannot_start(line.route))
             return
         if switchboard.is_shedding:
@@ -123,19 +149,19 @@ class Exchange:
         if self._is_continuing:
             self.ended(attempt, Happening.FAILED)
             return
-        self._through(Happening.COMPLETE)
+        self._through(_COMPLETE)
         if self._reply.is_early:
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
             return
         self._reply.answer(attempt.status, lines + self._own_lines(attempt), body)
         self._line.dispatcher.release(attempt.endpoint)
-        self._finish(Outcome.OK, attempt)
+        self._finish(_OK, attempt)
 
-    def commit(self, attempt: Attempt, lines: bytes, length: int | None, data: bytes) -> None:
+    def commit(self, attempt: Attempt, lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
         """The answer begins. Its request is not needed any more."""
         transcript = self._transcript
         if transcript is not None and self._is_continuing:
-            self._commit_rest(attempt, transcript, data)
+            self._commit_rest(attempt, transcript, data, follows)
             return
         self._give_back_body()
         if attempt.is_stream:
@@ -145,9 +171,9 @@ class Exchange:
         else:
             self._transcript = None
         lines += self._own_lines(attempt)
-        self._reply.begin(attempt.status, lines, length, data, attempt.last_read_at)
+        self._reply.begin(attempt.status, lines, length, data, attempt.last_read_at, follows)
 
-    def more(self, data: bytes) -> None:
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes of the committed answer."""
         if self._transcript is not None:
             try:
@@ -155,17 +181,17 @@ class Exchange:
             except Unreadable as error:
                 self._abandon_rest(str(error))
                 return
-        self._reply.more(data)
+        self._reply.more(data, follows)
 
     def passed_on(self, attempt: Attempt) -> None:
         """The committed answer is complete."""
-        self._through(Happening.COMPLETE)
+        self._through(_COMPLETE)
         self._reply.end()
         self._line.dispatcher.release(attempt.endpoint)
         if self._is_continuing:
             self._finish(Outcome.CONTINUED)
         else:
-            self._finish(Outcome.OK, attempt)
+            self._finish(_OK, attempt)
 
     def cut(self, attempt: Attempt, because: str) -> None:
         """The one place that decides on an answer that broke after its commit: it goes on elsewhere, or is lost."""
@@ -233,7 +259,7 @@ class Exchange:
             transcript.forget_prompt()
         return data
 
-    def _commit_rest(self, attempt: Attempt, transcript: Transcript, data: bytes) -> None:
+    def _commit_rest(self, attempt: Attempt, transcript: Transcript, data: bytes, follows: bool) -> None:
         """The rest of the cut stream begins, at another replica."""
         dropped = rest.dropped(attempt)
         if dropped is None:
@@ -244,7 +270,7 @@ class Exchange:
         transcript.resume(dropped)
         if self._is_client_slow and attempt.connection is not None:
             attempt.connection.pause()
-        self.more(data)
+        self.more(data, follows)
 
     def _abandon_rest(self, because: str) -> None:
         attempt = self._attempt
@@ -286,7 +312,7 @@ class Exchange:
         if not reply.is_committed:
             if self._is_asked_stream and route.queue.heartbeat_after_seconds:
                 reply.beat_early(now, self.arrived, route.queue.heartbeat_after_seconds, self._own_lines(None))
-        elif attempt is None or attempt.stage is not Stage.COMMITTED:
+        elif attempt is None or attempt.stage != COMMITTED:
             reply.beat(now)
         elif attempt.is_stream:
             reply.beat(now, attempt.last_read_at)
@@ -306,7 +332,7 @@ class Exchange:
             self._line.dispatcher.leave(self)
             self._queue_seconds += self.clock() - self._queued_at
         else:
-            was_connecting = attempt.stage is Stage.CONNECTING
+            was_connecting = attempt.stage == CONNECTING
             attempt.abandon()
             if not was_connecting:
                 self._through(Happening.ABORTED)
@@ -317,7 +343,7 @@ class Exchange:
         """The client does not keep up: the engine's socket waits, too."""
         self._is_client_slow = True
         attempt = self._attempt
-        if attempt is not None and attempt.stage is Stage.COMMITTED and attempt.connection is not None:
+        if attempt is not None and attempt.stage == COMMITTED and attempt.connection is not None:
             attempt.connection.pause()
 
     def client_ready(self) -> None:
@@ -346,11 +372,19 @@ class Exchange:
     def _through(self, happening: Happening) -> None:
         """An attempt was the last one; its endpoint is still to be released."""
         self._line.metrics.count_attempt(happening)
-        self.history = History(self.history.attempts + 1, self.history.deaths)
+        history = self.history
+        self.history = ONE_ATTEMPT if history is NONE_YET else History(history.attempts + 1, history.deaths)
         self._attempt = None
 
     def _own_lines(self, attempt: Attempt | None) -> bytes:
         first = attempt.first_read_at - self.arrived if attempt is not None else 0.0
+        if self._queue_seconds == 0.0:
+            tenths = int(first * 10_000 + 0.5)
+            return b"%bserver-timing: queue;dur=0.0, first-byte;dur=%d.%d\r\n" % (
+                self._client_lines,
+                tenths // 10,
+                tenths % 10,
+            )
         return b"%bserver-timing: queue;dur=%.1f, first-byte;dur=%.1f\r\n" % (
             self._client_lines,
             self._queue_seconds * 1000,
@@ -388,10 +422,12 @@ class Exchange:
             first_byte = attempt.first_read_at - self.arrived
             if self.history.attempts == 1:
                 metrics.added.observe(attempt.sent_at - self.arrived - self._queue_seconds + now - attempt.last_read_at)
+        if not switchboard.access_log.is_on:
+            return
         switchboard.access_log.note(
             self._request_id,
             self._caller.name,
-            self._line.route.id,
+            self._line.id,
             self.surface.path,
             outcome,
             _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._reply.status,

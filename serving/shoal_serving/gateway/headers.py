@@ -1,10 +1,9 @@
 """Which header lines travel on: from the client to an engine, and from an engine to the client (semantics: Headers)."""
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final
 
-Lines = Iterable[tuple[bytes, bytes]]
+Lines = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = (
     b"connection",
@@ -22,7 +21,12 @@ _OBEYED_BY_RAY = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled"
 # An engine that answered in gzip could not be looked into; the body, its length and `host` are written anew.
 _OURS = (b"accept-encoding", b"expect", b"content-length", b"host", b"forwarded")
 
-_FORWARD, _DROP, _CONTENT_TYPE, _REQUEST_ID, _TRACE, _CONNECTION = range(6)
+_FORWARD: Final = 0
+_DROP: Final = 1
+_CONTENT_TYPE: Final = 2
+_REQUEST_ID: Final = 3
+_TRACE: Final = 4
+_CONNECTION: Final = 5
 _REQUEST_ROLES: dict[bytes, int] = {
     **dict.fromkeys((*_HOP_BY_HOP, *_CREDENTIALS, *_OBEYED_BY_RAY, *_OURS), _DROP),
     b"content-type": _CONTENT_TYPE,
@@ -31,30 +35,32 @@ _REQUEST_ROLES: dict[bytes, int] = {
     b"connection": _CONNECTION,
 }
 _ROLES_KEPT = 1000
-_RESPONSE_DROPPED = frozenset((*_HOP_BY_HOP, b"content-length", b"x-request-id", b"server-timing"))
+_RESPONSE_ROLES: dict[bytes, int] = dict.fromkeys(
+    (*_HOP_BY_HOP, b"content-length", b"x-request-id", b"server-timing"), _DROP
+)
 
 _REQUEST_ID_FORM = re.compile(rb"[!-~]{1,128}")
 _TRACE_FORM = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Request(NamedTuple):
+class Request:
     """What the gateway reads from the headers of a request, and the lines that go on to an engine."""
 
-    forwarded: bytes
-    content_type: bytes
-    request_id: bytes
-    traceparent: bytes
+    __slots__ = ("content_type", "forwarded", "request_id", "traceparent")
+
+    def __init__(self, forwarded: bytes, content_type: bytes, request_id: bytes, traceparent: bytes) -> None:
+        self.forwarded = forwarded
+        self.content_type = content_type
+        self.request_id = request_id
+        self.traceparent = traceparent
 
 
 def of_request(lines: Lines) -> Request:
     """Sort the header lines (names in lower case) of a request. An id or trace that is malformed is dropped."""
-    roles = _REQUEST_ROLES
     kept: list[bytes] = []
     content_type = request_id = trace = connection = b""
     for name, value in lines:
-        role = roles.get(name)
-        if role is None:
-            role = _role(name)
+        role = _role(_REQUEST_ROLES, name)
         if role == _FORWARD:
             kept += (name, b": ", value, b"\r\n")
         elif role == _DROP:
@@ -73,13 +79,9 @@ def of_request(lines: Lines) -> Request:
     return Request(b"".join(kept), content_type, request_id, trace)
 
 
-def of_response(lines: Lines) -> bytes:
-    """The header lines of an engine's answer (names in lower case) that the client sees."""
-    kept: list[bytes] = []
-    for name, value in lines:
-        if name not in _RESPONSE_DROPPED and not name.startswith(b"x-shoal-"):
-            kept += (name, b": ", value, b"\r\n")
-    return b"".join(kept)
+def travels_back(name: bytes) -> bool:
+    """Whether the client sees a header (its name in lower case) of an engine's answer."""
+    return _role(_RESPONSE_ROLES, name) == _FORWARD
 
 
 def is_json(content_type: bytes) -> bool:
@@ -87,10 +89,16 @@ def is_json(content_type: bytes) -> bool:
     return content_type == b"application/json" or content_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
-def _role(name: bytes) -> int:
-    role = _DROP if name.startswith((b"x-shoal-", b"x-forwarded-")) else _FORWARD
-    if len(_REQUEST_ROLES) < _ROLES_KEPT and len(name) < 64:
-        _REQUEST_ROLES[name] = role
+def _role(roles: dict[bytes, int], name: bytes) -> int:
+    """What a name is for; what was found out about one that is new is kept, within bounds."""
+    found = roles.get(name)
+    if found is not None:
+        return found
+    role = _DROP if name.startswith(b"x-shoal-") else _FORWARD
+    if roles is _REQUEST_ROLES and name.startswith(b"x-forwarded-"):
+        role = _DROP
+    if len(roles) < _ROLES_KEPT and len(name) < 64:
+        roles[name] = role
     return role
 
 

@@ -37,16 +37,18 @@ HELP: dict[str, str] = {
 class Histogram:
     """Counts by bucket; `observe` is cheap enough for every token."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "least", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
+        self.least = bounds[0]
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """One more reading."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        at = 0 if seconds <= self.least else bisect_left(self.bounds, seconds)
+        self.counts[at] += 1
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, float]]:

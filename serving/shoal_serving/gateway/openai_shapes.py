@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -15,13 +15,15 @@ _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-class Asked(NamedTuple):
-    """What a body asks for."""
+class Asked:
+    """What a body asks for. `fields` is the whole body, parsed; it is kept by nobody."""
 
-    model: str
-    stream: bool
-    fields: dict[str, Any]
-    """The whole body, parsed; kept by nobody."""
+    __slots__ = ("fields", "model", "stream")
+
+    def __init__(self, model: str, stream: bool, fields: dict[str, Any]) -> None:
+        self.model = model
+        self.stream = stream
+        self.fields = fields
 
 
 def read(body: bytes) -> Asked | Refusal:

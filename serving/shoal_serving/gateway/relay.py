@@ -1,31 +1,30 @@
-"""The door to clients: uvicorn's protocol, except that inference requests are answered on the raw connection."""
+"""The door to clients: HTTP/1.1 on a raw connection, where inference requests are answered as they come."""
 
 import asyncio
 import http
-import logging
 import socket
 from collections import deque
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Iterable
+from typing import Any, Final
 
 import httptools
-from uvicorn._types import HTTPScope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from shoal_serving.gateway import errors, headers
 from shoal_serving.gateway.checking import Checked, check
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.exchange import Exchange
-from shoal_serving.gateway.keys import ANYBODY, CHALLENGE, Caller, identify
+from shoal_serving.gateway.handover import BadTarget, Handover
+from shoal_serving.gateway.incoming import Incoming, path_of, surface_of, target_of
+from shoal_serving.gateway.keys import CHALLENGE, identify
 from shoal_serving.gateway.realtime import Session
 from shoal_serving.gateway.realtime_events import wants_websocket
-from shoal_serving.gateway.surfaces import REALTIME_PATH, SURFACES, Dialect, Surface
+from shoal_serving.gateway.reply import Client
+from shoal_serving.gateway.surfaces import REALTIME_PATH, Dialect, Surface
 from shoal_serving.gateway.switchboard import Switchboard
 
-log = logging.getLogger(__name__)
-
+BUILD: Final = "interpreted" if __file__.endswith(".py") else "compiled"
+"""How this module runs; a wheel that was built without a C compiler is slower, and nothing else tells."""
 HEAD_LIMIT = 64 * 1024
 OTHER_BODY_LIMIT = 1024 * 1024
 LINGER_SECONDS = 2.0
@@ -33,8 +32,7 @@ QUIET_SECONDS = 75.0
 """A connection on which no request is under way and nothing comes for so long is closed."""
 _WRITE_BUFFER = 64 * 1024
 _JOINED_BELOW = 16 * 1024
-REALTIME = REALTIME_PATH.encode()
-_NOTED = frozenset((b"content-length", b"connection", b"expect"))
+REALTIME: Final = REALTIME_PATH.encode()
 
 
 def _status_line(status: int) -> bytes:
@@ -47,86 +45,107 @@ def _status_line(status: int) -> bytes:
 
 _STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
 
-
-class Incoming:
-    """A request while it comes in."""
-
-    url = b""
-    method = b""
-    length: int | None = None
-    size = 0
-    taken = 0
-    """Bytes counted in the budget."""
-    has_head = False
-    has_connection_header = False
-    is_10 = False
-    keep_alive = True
-    expects_100 = False
-    surface: Surface | None = None
-    refusal: Refusal | None = None
-    caller: Caller = ANYBODY
-    form: bytearray | None = None
-    """Collects a form: an upload grows in place, joined chunks would lie in memory twice."""
-
-    def __init__(self) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.chunks: list[bytes] = []
-
-    def body(self) -> bytes | bytearray:
-        """All of it; not kept twice."""
-        if self.form is not None:
-            return self.form
-        chunks, self.chunks = self.chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
 _NOTHING = Incoming()
 """Stands for the request that did not begin."""
 _NOTHING.has_head = True
 
 
-class Relay(HttpToolsProtocol):
-    """One client connection. Requests on it are answered one after the other."""
+class Clients:
+    """The open connections of clients, and what FastAPI does for them."""
 
-    def __init__(self, switchboard: Switchboard, config: Config, server_state: ServerState) -> None:
-        super().__init__(config, server_state, {}, asyncio.get_running_loop())
+    __slots__ = ("connections", "tasks")
+
+    def __init__(self) -> None:
+        self.connections: set[Any] = set()
+        """Relays, and the realtime sessions that some of them became."""
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+class Relay(Client):
+    """One client connection, an asyncio protocol. Requests on it are answered one after the other."""
+
+    __slots__ = (
+        "_clients",
+        "_config",
+        "_corked",
+        "_exchange",
+        "_handover",
+        "_head_size",
+        "_incoming",
+        "_is_10",
+        "_is_busy",
+        "_is_chunked",
+        "_is_client_slow",
+        "_is_closing",
+        "_is_reading_paused",
+        "_keep_alive",
+        "_parser",
+        "_queue",
+        "quiet_since_sweeps",
+        "switchboard",
+        "transport",
+    )
+
+    def __init__(self, switchboard: Switchboard, config: Config, clients: Clients) -> None:
         self.switchboard = switchboard
+        self.transport: Any = None
+        """An asyncio.Transport from `connection_made` on."""
         self.quiet_since_sweeps = 0
+        self._config = config
+        self._clients = clients
+        self._parser: Any = httptools.HttpRequestParser(self)
+        # So that a request that came behind one that ends the connection breaks nothing before its turn.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._incoming = _NOTHING
         self._exchange: Exchange | None = None
+        self._handover: Handover | None = None
         self._is_busy = False
         self._is_closing = False
         """Nothing that still comes is looked at: an answer went out that ends the connection."""
+        self._is_client_slow = False
+        self._is_reading_paused = False
         self._keep_alive = True
         self._is_chunked = False
         self._is_10 = False
         self._head_size = 0
+        self._corked = b""
+        """Written and not sent yet."""
         self._queue: deque[Incoming] = deque()
 
     # -- the connection
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._clients.connections.add(self)
+        self.transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         raw: socket.socket = transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._clients.connections.discard(self)
         self._forget(self._incoming)
         for incoming in self._queue:
             self._forget(incoming)
         self._queue.clear()
+        self._parser = None  # it refers to us, too
+        if self._handover is not None:
+            self._handover.client_gone()
+        if exc is None:
+            self.transport.close()
         exchange, self._exchange = self._exchange, None
-        super().connection_lost(exc)
         if exchange is not None:
             exchange.client_gone()
 
+    def eof_received(self) -> None:
+        """A client that sends no more gets no more."""
+
     def data_received(self, data: bytes) -> None:
         self.quiet_since_sweeps = 0
-        if self._is_closing or self.parser is None:
+        parser = self._parser
+        if self._is_closing or parser is None:
             return
         try:
-            self.parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return
         except httptools.HttpParserError:
@@ -139,12 +158,16 @@ class Relay(HttpToolsProtocol):
                 self._refuse_connection(431, "The headers of the request are too large.", "headers_too_large")
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self._is_client_slow = True
+        if self._handover is not None:
+            self._handover.client_slow()
         if self._exchange is not None:
             self._exchange.client_slow()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self._is_client_slow = False
+        if self._handover is not None:
+            self._handover.client_ready()
         if self._exchange is not None:
             self._exchange.client_ready()
 
@@ -168,20 +191,11 @@ class Relay(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         incoming = self._incoming
-        if incoming.has_head:
-            return  # a trailer
-        name = name.lower()
-        incoming.headers.append((name, value))
-        if name in _NOTED:
-            if name == b"content-length":
-                incoming.length = int(value)
-            elif name == b"connection":
-                incoming.has_connection_header = True
-            else:
-                incoming.expects_100 = value.lower() == b"100-continue"
+        if not incoming.has_head:  # what comes later is a trailer
+            incoming.header(name, value)
 
     def on_headers_complete(self) -> None:
-        incoming, parser = self._incoming, self.parser
+        incoming, parser = self._incoming, self._parser
         incoming.has_head = True
         incoming.method = parser.get_method()
         incoming.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
@@ -190,21 +204,20 @@ class Relay(HttpToolsProtocol):
             incoming.is_10 = parser.get_http_version() == "1.0"
         most = OTHER_BODY_LIMIT
         if incoming.method == b"POST":
-            surface = SURFACES.get(incoming.url)
-            if surface is None and not incoming.url.startswith(b"/v1/models"):
-                surface = SURFACES.get(_path(incoming.url))
+            surface = surface_of(incoming.url)
             if surface is not None:
                 incoming.surface = surface
                 most = self.switchboard.max_body_bytes
                 if not self._admit(incoming, surface):
                     return
-        if incoming.length is not None:
-            if incoming.length > most:
-                self._refuse_body(incoming, _too_large(most))
-            elif incoming.length and not self.switchboard.budget.take(incoming.length):
-                self._refuse_body(incoming, self.switchboard.bytes_full())
+        length = incoming.length
+        if length > most:
+            self._refuse_body(incoming, _too_large(most))
+        elif length > 0:
+            if self.switchboard.budget.take(length):
+                incoming.taken = length
             else:
-                incoming.taken = incoming.length
+                self._refuse_body(incoming, self.switchboard.bytes_full())
         if incoming.expects_100 and incoming.refusal is None and not self._is_busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -212,21 +225,16 @@ class Relay(HttpToolsProtocol):
         incoming = self._incoming
         if incoming.refusal is not None:
             return
-        if incoming.form is None:
-            incoming.chunks.append(body)
-        else:
-            incoming.form += body
-        if incoming.length is not None:
+        incoming.more(body)
+        if incoming.length >= 0:
             return
-        size = len(body)
-        incoming.size += size
-        most = self.switchboard.max_body_bytes if incoming.surface else OTHER_BODY_LIMIT
+        most = self.switchboard.max_body_bytes if incoming.surface is not None else OTHER_BODY_LIMIT
         if incoming.size > most:
             self._refuse_body(incoming, _too_large(most))
-        elif not self.switchboard.budget.take(size):
+        elif not self.switchboard.budget.take(len(body)):
             self._refuse_body(incoming, self.switchboard.bytes_full())
         else:
-            incoming.taken += size
+            incoming.taken += len(body)
 
     def _admit(self, incoming: Incoming, surface: Surface) -> bool:
         """Whether the caller is known; a request without a right key is refused before its body is read."""
@@ -236,7 +244,7 @@ class Relay(HttpToolsProtocol):
             return False
         incoming.caller = caller
         if surface.is_form:
-            incoming.form = bytearray()
+            incoming.is_form()
         return True
 
     def on_message_complete(self) -> None:
@@ -245,7 +253,9 @@ class Relay(HttpToolsProtocol):
             return
         if self._is_busy:
             self._queue.append(incoming)
-            self.flow.pause_reading()
+            if not self._is_reading_paused:
+                self._is_reading_paused = True
+                self.transport.pause_reading()
         else:
             self._start(incoming)
 
@@ -260,8 +270,7 @@ class Relay(HttpToolsProtocol):
             self._start(incoming)
 
     def _forget(self, incoming: Incoming) -> None:
-        incoming.chunks = []
-        incoming.form = None
+        incoming.forget()
         self._forget_size(incoming)
 
     def _forget_size(self, incoming: Incoming) -> None:
@@ -271,11 +280,10 @@ class Relay(HttpToolsProtocol):
 
     def _refuse_connection(self, status: int, message: str, code: str) -> None:
         """What comes is not HTTP: nothing after it can be understood."""
+        self._keep_alive = False
         if self._is_busy:
             self._is_closing = True
-            self._keep_alive = False
             return
-        self._keep_alive = False
         self._is_10 = False
         body = errors.body(Refusal(status, message, code), Dialect.OPENAI)
         self._is_busy = True
@@ -305,79 +313,43 @@ class Relay(HttpToolsProtocol):
             self._answer_refusal(checked, surface.dialect, b"x-request-id: %b\r\n" % request_id)
             switchboard.count_refused(surface, request_id, incoming.caller, checked, switchboard.clock() - arrived)
             return
-        target = incoming.url if incoming.url.startswith(b"/") else _target(incoming.url)
+        target = target_of(incoming.url)
         self._exchange = exchange = Exchange(switchboard, self, surface, target, checked, incoming.taken, arrived)
         exchange.start()
 
     def _start_other(self, incoming: Incoming) -> None:
-        """Not an inference path."""
+        """Everything that is no inference request is FastAPI's."""
         self._forget_size(incoming)
-        if incoming.method == b"GET" and _path(incoming.url) == REALTIME and wants_websocket(incoming.headers):
+        if incoming.method == b"GET" and path_of(incoming.url) == REALTIME and wants_websocket(incoming.headers):
             self._become_session(incoming)
-        elif incoming.refusal is not None:
-            self._answer_refusal(incoming.refusal, Dialect.OPENAI)
-        else:
-            self._start_app(incoming, incoming.body())
+            return
+        if incoming.refusal is not None:
+            self._answer_refusal(incoming.refusal, Dialect.OPENAI, b"")
+            return
+        handover = self._handover
+        if handover is None:
+            self._handover = handover = Handover(self._config, self._clients.tasks, self.transport, self._next)
+            if self._is_client_slow:
+                handover.client_slow()
+        try:
+            handover.start(incoming, self._keep_alive and not self.switchboard.is_draining)
+        except BadTarget:
+            self._is_busy = False
+            self._refuse_connection(400, "The target of the request is not valid.", "invalid_http")
 
     def _become_session(self, incoming: Incoming) -> None:
         """A WebSocket: the connection is another protocol's from here on."""
         self._is_closing = True
-        self.connections.discard(self)
-        session = Session(self.switchboard, self.transport, self.connections)
+        self._clients.connections.discard(self)
+        session = Session(self.switchboard, self.transport, self._clients.connections)
         self.transport.set_protocol(session)
         session.begin(httptools.parse_url(incoming.url).query or b"", incoming.headers)
 
-    def _answer_refusal(self, refusal: Refusal, dialect: Dialect, lines: bytes = b"") -> None:
+    def _answer_refusal(self, refusal: Refusal, dialect: Dialect, lines: bytes) -> None:
         lines += b"content-type: application/json\r\n" + errors.retry_headers(refusal)
         if refusal.status == 401:
             lines += CHALLENGE
         self.answer(refusal.status, lines, errors.body(refusal, dialect))
-
-    def _start_app(self, incoming: Incoming, body: bytes | bytearray) -> None:
-        """Everything that is no inference request is FastAPI's."""
-        try:
-            url = httptools.parse_url(incoming.url)
-        except httptools.HttpParserInvalidURLError:
-            self._is_busy = False
-            self._refuse_connection(400, "The target of the request is not valid.", "invalid_http")
-            return
-        raw_path = url.path or b"/"
-        scope: HTTPScope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.0" if incoming.is_10 else "1.1",
-            "method": incoming.method.decode("ascii"),
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme or "http",
-            "root_path": "",
-            "path": unquote(raw_path.decode("latin-1")),
-            "raw_path": raw_path,
-            "query_string": url.query or b"",
-            "headers": incoming.headers,
-            "state": {},
-        }
-        self.cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=self._keep_alive and not self.switchboard.is_draining,
-            on_response=self.on_response_complete,
-        )
-        self.cycle.body = bytearray(body)
-        self.cycle.more_body = False
-        self.cycle.message_event.set()
-        self._start_asgi_task(self.cycle, self.app)
-
-    def on_response_complete(self) -> None:
-        """FastAPI's answer is written."""
-        self._next()
 
     # -- what an exchange may do with its client
 
@@ -397,8 +369,8 @@ class Relay(HttpToolsProtocol):
             self.transport.writelines([head, body])
         self._next()
 
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
-        """The head of an answer, and its first bytes."""
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
+        """The head of an answer, and its first bytes. `follows`: they wait for what comes in the same breath."""
         self._is_chunked = length is None and not self._is_10
         if self._is_chunked:
             lines += b"transfer-encoding: chunked\r\n"
@@ -410,11 +382,11 @@ class Relay(HttpToolsProtocol):
         if not self._keep_alive or self.switchboard.is_draining:
             self._keep_alive = False
             lines += b"connection: close\r\n"
-        self.transport.write(b"%b%b\r\n%b" % (_STATUS_LINES[status], lines, data))
+        self._write(b"%b%b\r\n%b" % (_STATUS_LINES[status], lines, data), follows)
 
-    def more(self, data: bytes) -> None:
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes."""
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data, follows)
 
     def end(self, data: bytes = b"", *, close: bool = False) -> None:
         """The last bytes."""
@@ -422,10 +394,20 @@ class Relay(HttpToolsProtocol):
             self._keep_alive = False
         if self._is_chunked:
             framed = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            self.transport.write(framed + b"0\r\n\r\n")
-        elif data:
-            self.transport.write(data)
+            self._write(framed + b"0\r\n\r\n", False)
+        elif data or self._corked:
+            self._write(data, False)
         self._next()
+
+    def _write(self, data: bytes, follows: bool) -> None:
+        """Each write is a system call: what comes in one breath goes out in one."""
+        if self._corked:
+            data = self._corked + data
+        if follows:
+            self._corked = data
+        else:
+            self._corked = b""
+            self.transport.write(data)
 
     def cut(self) -> None:
         """Close the connection in the middle of an answer."""
@@ -444,28 +426,32 @@ class Relay(HttpToolsProtocol):
             self._linger()
         elif self._queue:
             # Still busy: the next one starts when this call is through.
-            self.loop.call_soon(self._start_queued)
+            asyncio.get_running_loop().call_soon(self._start_queued)
         else:
             self._is_busy = False
-            if self.flow.read_paused:
-                self.flow.resume_reading()
+            self._resume_reading()
 
     def _start_queued(self) -> None:
         if self._queue and not self.transport.is_closing():
             self._start(self._queue.popleft())
 
+    def _resume_reading(self) -> None:
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self.transport.resume_reading()
+
     def _linger(self) -> None:
         """Say that nothing more comes, and let the client read: a close with unread bytes would be a reset."""
         self._is_closing = True
-        self.flow.resume_reading()
+        self._resume_reading()
         if self._incoming is _NOTHING and not self._queue:
             self.transport.close()
             return
         self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
 
-def sweep(connections: Any, seconds: float) -> None:
+def sweep(connections: Iterable[Any], seconds: float) -> None:
     """Close connections that are quiet too long; called every `seconds`."""
     most = QUIET_SECONDS / seconds
     for connection in list(connections):
@@ -473,19 +459,6 @@ def sweep(connections: Any, seconds: float) -> None:
             connection.quiet_since_sweeps += 1
             if connection.quiet_since_sweeps > most:
                 connection.transport.close()
-
-
-def _path(url: bytes) -> bytes:
-    try:
-        return httptools.parse_url(url).path or b""
-    except httptools.HttpParserInvalidURLError:
-        return b""
-
-
-def _target(url: bytes) -> bytes:
-    """Path and query of an absolute URL."""
-    parsed = httptools.parse_url(url)
-    return (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
 
 
 def _too_large(most: int) -> Refusal:

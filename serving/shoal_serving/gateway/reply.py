@@ -1,6 +1,6 @@
 """What the client of one request gets: a whole answer, a stream with a heartbeat in its silences, or an error."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from shoal_serving.gateway import errors
 from shoal_serving.gateway.errors import Refusal
@@ -12,21 +12,31 @@ _STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\n"
 _ERROR_LINES = b"content-type: application/json\r\n"
 
 
-class Client(Protocol):
+class Client(ABC):
     """What a reply needs of the connection that asked."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def answer(self, status: int, lines: bytes, body: bytes) -> None:
         """A whole answer."""
 
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes) -> None:
-        """The head of an answer, and its first bytes; `length` where it is known."""
+    @abstractmethod
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, follows: bool) -> None:
+        """The head of an answer, and its first bytes; `length` where it is known.
 
-    def more(self, data: bytes) -> None:
+        `follows`: `more` or `end` comes in the same breath, so that all may go out in one write.
+        """
+
+    @abstractmethod
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes."""
 
+    @abstractmethod
     def end(self, data: bytes = b"", *, close: bool = False) -> None:
         """The last bytes."""
 
+    @abstractmethod
     def cut(self) -> None:
         """Close the connection in the middle: what was sent is not whole."""
 
@@ -34,19 +44,19 @@ class Client(Protocol):
 class Reply:
     """The answer to one client, as far as it went. `status` and `size` are what the access log tells of it."""
 
-    # Defaults on the class cost nothing per request.
-    is_committed = False
-    """An engine's answer began: it cannot be taken back."""
-    is_early = False
-    """A heartbeat went out before the commit: the client has its 200, and an error must be an event."""
-    status = 0
-    size = 0
-    _last_write = 0.0
+    __slots__ = ("_client", "_dialect", "_last_write", "_request_id", "is_committed", "is_early", "size", "status")
 
     def __init__(self, client: Client, dialect: Dialect, request_id: bytes) -> None:
         self._client = client
         self._dialect = dialect
         self._request_id = request_id
+        self.is_committed = False
+        """An engine's answer began: it cannot be taken back."""
+        self.is_early = False
+        """A heartbeat went out before the commit: the client has its 200, and an error must be an event."""
+        self.status = 0
+        self.size = 0
+        self._last_write = 0.0
 
     # -- an engine's answer
 
@@ -56,21 +66,21 @@ class Reply:
         self.size = len(body)
         self._client.answer(status, lines, body)
 
-    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, now: float) -> None:
+    def begin(self, status: int, lines: bytes, length: int | None, data: bytes, now: float, follows: bool) -> None:
         """Its head and first bytes."""
         self.is_committed = True
         self.status = status
         self.size = len(data)
         self._last_write = now
         if self.is_early:
-            self._client.more(data)
+            self._client.more(data, follows)
         else:
-            self._client.begin(status, lines, length, data)
+            self._client.begin(status, lines, length, data, follows)
 
-    def more(self, data: bytes) -> None:
+    def more(self, data: bytes, follows: bool) -> None:
         """Further bytes of it."""
         self.size += len(data)
-        self._client.more(data)
+        self._client.more(data, follows)
 
     def end(self, data: bytes = b"") -> None:
         """It is complete."""
@@ -116,9 +126,9 @@ class Reply:
         elif now - arrived > after:
             self.is_early = True
             self._last_write = now
-            self._client.begin(200, _STREAM_LINES + lines, None, _HEARTBEAT)
+            self._client.begin(200, _STREAM_LINES + lines, None, _HEARTBEAT, False)
 
     def _beat_after(self, seconds: float, now: float) -> None:
         if now - self._last_write > seconds:
             self._last_write = now
-            self._client.more(_HEARTBEAT)
+            self._client.more(_HEARTBEAT, False)

@@ -78,6 +78,7 @@ class Verdict:
 
 
 NONE_YET = History()
+ONE_ATTEMPT = History(1)
 
 
 def verdict(happening: Happening, history: History, *, committed: bool, untried: bool, exact: bool = False) -> Verdict:

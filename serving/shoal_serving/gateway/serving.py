@@ -5,7 +5,7 @@ import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from uvicorn.config import Config
@@ -57,13 +57,13 @@ async def serve(
         call_at,
         NO_KEYS if settings.keys_file is not None else None,
     )
-    routes = _routes(settings.routes, switchboard.apply, clock)
+    routes = _routes(settings.routes, switchboard, clock)
     watched: list[WatchedFile[Any] | ClusterSource] = [routes]
     if settings.keys_file is not None:
         key_file = WatchedFile(settings.keys_file, keys.read, switchboard.admit, KEYS_SECONDS, "KeptLastKeys")
         key_file.look()
         watched.append(key_file)
-    clients = ServerState()
+    clients = relay.Clients()
     states = routes.states if isinstance(routes, ClusterSource) else dict
     exposition = Exposition(lambda: switchboard.reading(len(clients.connections), states()))
 
@@ -74,7 +74,12 @@ async def serve(
     load_stream = LoadStream(switchboard, switchboard.alarm, settings.master_key)
     internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load, load_stream))
     internal_state = ServerState()
-    front = await _listen("--listen", settings.listen, lambda: relay.Relay(switchboard, client_config, clients))
+
+    def meet() -> asyncio.Protocol:
+        # It has the methods of a Protocol and not its class: compiled, a class of Python's as base would slow it down.
+        return cast("asyncio.Protocol", relay.Relay(switchboard, client_config, clients))
+
+    front = await _listen("--listen", settings.listen, meet)
     try:
         back = await _listen(
             "--internal", settings.internal, lambda: HttpToolsProtocol(internal_config, internal_state, {}, loop)
@@ -82,7 +87,7 @@ async def serve(
     except PortTaken:
         front.close()
         raise
-    log.info("reason=Listening listen=%s internal=%s", settings.listen, settings.internal)
+    log.info("reason=Listening listen=%s internal=%s relay=%s", settings.listen, settings.internal, relay.BUILD)
     tasks = [asyncio.create_task(work) for work in (*(each.run() for each in watched), _sweep(switchboard, clients))]
     try:
         await stop.wait()
@@ -104,17 +109,18 @@ async def serve(
 
 
 def _routes(
-    source: Path | Cluster, apply: Callable[[RouteDocument], None], clock: Callable[[], float]
+    source: Path | Cluster, switchboard: Switchboard, clock: Callable[[], float]
 ) -> WatchedFile[RouteDocument] | ClusterSource:
     if isinstance(source, Cluster):
-        return ClusterSource(child_command(source.namespaces, source.kubeconfig), apply, clock)
-    file = WatchedFile(source, read_routes, apply, ROUTES_SECONDS, "KeptLastRoutes")
+        command = child_command(source.namespaces, source.kubeconfig)
+        return ClusterSource(command, switchboard.change, clock)
+    file = WatchedFile(source, read_routes, switchboard.apply, ROUTES_SECONDS, "KeptLastRoutes")
     file.look()
     return file
 
 
 async def _drain(
-    settings: Settings, switchboard: Switchboard, clients: ServerState, front: asyncio.Server, end: asyncio.Event
+    settings: Settings, switchboard: Switchboard, clients: relay.Clients, front: asyncio.Server, end: asyncio.Event
 ) -> None:
     """Not ready at once; new connections for the settle time; who waits is served or, at the end, sent away."""
     loop = asyncio.get_running_loop()
@@ -141,7 +147,7 @@ async def _drain(
         await asyncio.sleep(0.02)
 
 
-async def _sweep(switchboard: Switchboard, clients: ServerState) -> None:
+async def _sweep(switchboard: Switchboard, clients: relay.Clients) -> None:
     turn = 0
     while True:
         await asyncio.sleep(SWEEP_SECONDS)

@@ -70,7 +70,7 @@ class Settings:
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """From the command line, else from SHOAL_GATEWAY_*; BadSettings names every fault."""
-    parser = _parser(environment)
+    parser = parser_of(environment)
     given = parser.parse_args(arguments)
     faults: list[str] = []
     master_key = b""
@@ -116,7 +116,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+def parser_of(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Every flag, its default taken from the environment; docs/reference/gateway.md lists the same."""
     parser = argparse.ArgumentParser(
         prog="python -m shoal_serving.gateway",
         description="The OpenAI-compatible address of a Shoal installation.",
@@ -124,7 +125,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
 
     def add(flag: str, default: str, told: str, metavar: str) -> None:
-        name = _variable(flag)
+        name = variable(flag)
         shown = f" (default {default})" if default else ""
         parser.add_argument(flag, default=environment.get(name, default), help=told + shown, metavar=metavar)
 
@@ -158,7 +159,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--access-log", "on", "one line per request on standard output", "on|off")
 
     def switch(flag: str, told: str) -> None:
-        name = _variable(flag)
+        name = variable(flag)
         parser.add_argument(flag, action="store_true", default=environment.get(name, "") in ("1", "true"), help=told)
 
     switch("--kubernetes", "take the models from the ModelDeployments and EndpointSlices of a cluster, not from a file")
@@ -166,7 +167,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _variable(flag: str) -> str:
+def variable(flag: str) -> str:
+    """The environment variable that says the same as a flag."""
     return ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
 
 

@@ -25,7 +25,9 @@ _NOT_FOR_COMPLETIONS = frozenset(
 )
 """Fields of the client's body that mean nothing, or something else, to a completion of a token prompt."""
 
-_IDS = re.compile(rb'"token_ids":\[([0-9, ]*)\]')
+_IDS_BEGIN = b'"token_ids":['
+_NO_IDS = b'"token_ids":null'
+_DIGITS = b"0123456789, "
 _PROMPT_IDS = re.compile(rb'"prompt_token_ids":\[([0-9, ]*)\]')
 _COMPLETIONS_DEFAULT = 16
 """OpenAI's default of `max_tokens` for completions; chat has none."""
@@ -91,16 +93,29 @@ class Transcript:
                 self._prompt = match.group(1)
                 events = events[: match.start()] + b'"prompt_token_ids":null' + events[match.end() :]
             self._first = events[: events.find(b"\n\n") + 2] or events
-        if b'"token_ids":[' in events:
-            for ids in _IDS.findall(events):
-                if ids:
-                    self._ids += ids + b","
-            events = _IDS.sub(b'"token_ids":null', events)
+        if _IDS_BEGIN in events:
+            events = self._without_ids(events)
         if not self.finished and b'"finish_reason":"' in events:
             self.finished = True
         if self.finished and b'"usage":{' in events:
             self.usage_sent = True
         return events
+
+    def _without_ids(self, events: bytes) -> bytes:
+        """The events without the ids in them, which are kept."""
+        # Cut and joined rather than matched: it runs for every read of every stream that can be continued.
+        pieces = events.split(_IDS_BEGIN)
+        shown = pieces[:1]
+        for piece in pieces[1:]:
+            end = piece.find(b"]")
+            ids = piece[:end]
+            if end >= 0 and (ids.isdigit() or not ids.translate(None, _DIGITS)):
+                shown.append(piece[end + 1 :])
+                if ids:
+                    self._ids += ids + b","
+            else:
+                shown[-1] += _IDS_BEGIN + piece
+        return _NO_IDS.join(shown)
 
     @property
     def can_continue(self) -> bool:

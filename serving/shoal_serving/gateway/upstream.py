@@ -12,6 +12,7 @@ import httptools
 
 from shoal_api import proof
 from shoal_api.routes import Endpoint, ModelRoute
+from shoal_serving.gateway import headers
 from shoal_serving.gateway.dispatching import EndpointState
 from shoal_serving.gateway.multipart import Pieces
 
@@ -81,9 +82,10 @@ class LiveEndpoint(EndpointState):
     async def _open(self, seconds: float, then: "Callable[[Connection | Unreachable], None]") -> None:
         made: list[Connection] = []
 
-        def make() -> Connection:
+        def make() -> asyncio.Protocol:
+            # It has the methods of a Protocol and not its class, which would slow it down where it is compiled.
             made.append(Connection(self))
-            return made[0]
+            return cast("asyncio.Protocol", made[0])
 
         result: Connection | Unreachable
         try:
@@ -102,15 +104,18 @@ class LiveEndpoint(EndpointState):
         then(result)
 
 
-class Connection(asyncio.Protocol):
-    """One connection to one replica; carries one request at a time.
+class Connection:
+    """One connection to one replica, an asyncio protocol; carries one request at a time.
 
     `receiver` is called after every read that belongs to the request, and when the connection is lost. It finds the
-    head in `status` and `headers` once `has_head`, new bytes of the body by `take()`, the end in `complete` or `lost`.
+    head in `status`, `lines()` and `header()` once `has_head`, new bytes of the body by `take()`, the end in
+    `complete` or `lost`.
     """
 
     __slots__ = (
         "_head_bytes",
+        "_headers",
+        "_lines",
         "_parser",
         "_parts",
         "_prefix",
@@ -118,7 +123,6 @@ class Connection(asyncio.Protocol):
         "endpoint",
         "has_bytes",
         "has_head",
-        "headers",
         "idle_since",
         "keep",
         "lost",
@@ -138,7 +142,8 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.paused = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines: list[bytes] = []
         self.has_bytes = self.has_head = self.complete = self.keep = False
         self._parts: list[bytes] = []
         self._head_bytes = 0
@@ -162,7 +167,7 @@ class Connection(asyncio.Protocol):
             raise Unreachable("the connection was closed during the hello")
         self.take()
         uid = self.endpoint.uid
-        given = dict(self.headers).get(proof.PROOF_HEADER.encode(), b"")
+        given = self.header(proof.PROOF_HEADER.encode())
         if self.status != 200 or not hmac.compare_digest(given, proof.hello_proof(key, nonce, uid).encode()):
             raise Unreachable(f"failed hello (status {self.status}): this is not the expected replica")
         if not self.keep:
@@ -205,9 +210,13 @@ class Connection(asyncio.Protocol):
         self._parts = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def lines(self) -> bytes:
+        """The header lines of the answer that the client sees."""
+        return b"".join(self._lines)
+
     def header(self, name: bytes) -> bytes:
-        """The value of a header of the answer; empty where it has none."""
-        for found, value in self.headers:
+        """The value of a header of the answer that is meant for us, or of `content-type`; empty where it has none."""
+        for found, value in self._headers:
             if found == name:
                 return value
         return b""
@@ -266,6 +275,15 @@ class Connection(asyncio.Protocol):
         elif self in self.endpoint.idle:
             self.endpoint.idle.remove(self)
 
+    def eof_received(self) -> None:
+        """A replica that sends no more is asked no more."""
+
+    def pause_writing(self) -> None:
+        """The body of a request is bounded: it waits in the buffer."""
+
+    def resume_writing(self) -> None:
+        """See above."""
+
     def data_received(self, data: bytes) -> None:
         parser, receiver = self._parser, self.receiver
         if receiver is None:
@@ -290,13 +308,20 @@ class Connection(asyncio.Protocol):
         receiver(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Most are only passed on: they become lines again at once."""
         if not self.has_head:
-            self.headers.append((name.lower(), value))
+            name = name.lower()
+            if headers.travels_back(name):
+                self._lines += (name, b": ", value, b"\r\n")
+                if name != b"content-type":
+                    return
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
-            self.headers = []
+            self._headers = []
+            self._lines = []
             return
         self.status = status
         self.has_head = True
@@ -314,7 +339,8 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.status = 0
-        self.headers = []
+        self._headers = []
+        self._lines = []
         self.has_bytes = self.has_head = self.complete = self.keep = False
         self._parts = []
         self._head_bytes = 0

@@ -57,7 +57,7 @@ class Resuming:
                 message = {**message, "headers": [*message["headers"], (_DROPPED, b"%d" % prepared.dropped)]}
             await send(message)
 
-        others = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+        others = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", _CONTINUE)]
         headers = [*others, (b"content-length", b"%d" % len(prepared.body))]
         await self._app({**scope, "headers": headers}, receive_prepared, send_marked)
 

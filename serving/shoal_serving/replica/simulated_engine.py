@@ -16,6 +16,7 @@ from shoal_serving.simulator.gatekeeping import Gatekeeper
 from shoal_serving.simulator.knobs import BadKnob, Knobs
 from shoal_serving.simulator.model import Model
 from shoal_serving.simulator.service import Service
+from shoal_serving.simulator.tokenizing import from_ids
 
 
 class Fails(RuntimeError):
@@ -58,6 +59,15 @@ class Engine:
             await simulated_ranks.start(self._layout.ranks, service.kill_engine)
         self._service = service
         return carry(service)
+
+    def text_of(self, ids: list[int]) -> str:
+        """The text of token ids, as a stream of them shows it."""
+        return self._model.words.decode(from_ids(ids))
+
+    @property
+    def default_max_tokens(self) -> int | None:
+        """It has no generation configuration."""
+        return None
 
     @property
     def is_dead(self) -> bool:

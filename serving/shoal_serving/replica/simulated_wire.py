@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from shoal_api import proof
 from shoal_serving.replica.door import App, Message, Receive, Scope, Send
 from shoal_serving.simulator.connection import Connection
 from shoal_serving.simulator.service import Service
 
 _MOST_WAITING = 64
 _NOT_CARRIED = frozenset({b"connection", b"content-length", b"transfer-encoding", b"expect", b"date", b"server"})
+_DONE_BEFORE = frozenset({proof.CONTINUE_HEADER.encode()})
+"""What the replica in front has done already and the simulator would do again."""
 
 
 class Cut(ConnectionError):
@@ -123,7 +126,9 @@ async def _request(scope: Scope, receive: Receive) -> bytes:
     target = scope.get("raw_path") or scope["path"].encode()
     query = scope.get("query_string", b"")
     lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target + (b"?" + query if query else b""))]
-    lines += [b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _NOT_CARRIED]
+    lines += [
+        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _NOT_CARRIED | _DONE_BEFORE
+    ]
     lines += [b"content-length: %d" % len(body), b"", b""]
     return b"\r\n".join(lines) + bytes(body)
 

@@ -1,6 +1,6 @@
 """Chat completions as vLLM answers them."""
 
-from shoal_serving.simulator import vllm_errors
+from shoal_serving.simulator import tool_calls, vllm_errors
 from shoal_serving.simulator.checking import Body, check, is_true, number
 from shoal_serving.simulator.model import Model, ids_text, optional, quote, step_count, usage_text, wants_usage
 from shoal_serving.simulator.planning import CREATED, DONE, ID, Plan
@@ -22,34 +22,38 @@ def plan(body: Body, model: Model) -> Plan:
             raise flawed([Flaw("missing", where, "Field required", message)])
     if not body["messages"]:
         raise invalid(_EMPTY, None)
-    if body.get("tools") and body.get("tool_choice") in (None, "auto"):
+    calls = model.knobs.calls_tools
+    if body.get("tools") and body.get("tool_choice") in (None, "auto") and not calls:
         raise invalid(_NO_TOOLS, None)
     opens = is_true(body, "add_generation_prompt") or body.get("add_generation_prompt") is None
     prompt = chat(model.words, body["messages"], opens and not is_true(body, "continue_final_message"))
     limit = number(body, "max_completion_tokens")
     limit = number(body, "max_tokens") if limit is None else limit
     sequences = model.write([prompt], body, None if limit is None else int(limit))
+    reasons = tuple(sequence.finish_reason for sequence in sequences)  # what the engine counts; it knows of no tools
+    tool = tool_calls.called(body, calls)
+    if tool is not None:
+        sequences = [tool_calls.as_arguments(sequence) for sequence in sequences]
     answer = Plan(
         prompt=prompt,
         streams=is_true(body, "stream"),
         sequences=len(sequences),
         tokens=sum(len(sequence.tokens) for sequence in sequences),
         longest=step_count(sequences),
-        finish_reasons=tuple(sequence.finish_reason for sequence in sequences),
+        finish_reasons=reasons,
         dying=(vllm_errors.event(500), DONE),
     )
     if answer.streams:
-        answer.steps = _steps(body, model, answer, sequences)
+        answer.steps = _steps(body, model, answer, sequences, tool)
     else:
-        answer.body = _whole(body, model, answer, sequences)
+        answer.body = _whole(body, model, answer, sequences, tool)
     return answer
 
 
-def _whole(body: Body, model: Model, answer: Plan, sequences: list[Sequence]) -> str:
+def _whole(body: Body, model: Model, answer: Plan, sequences: list[Sequence], tool: str | None) -> str:
     shows_ids, depth = is_true(body, "return_token_ids"), _logprob_depth(body)
     choices = ",".join(
-        f'{{"index":{index},"message":{{"role":"assistant","content":{quote(sequence.text)},"refusal":null,'
-        '"annotations":null,"audio":null,"function_call":null,"reasoning":null},'
+        f'{{"index":{index},"message":{_message(sequence, tool)},'
         f'"logprobs":{_logprobs(sequence.pieces, depth)},"finish_reason":"{sequence.finish_reason}",'
         f'"stop_reason":{optional(sequence.stop_reason)},'
         f'"token_ids":{ids_text(sequence.tokens) if shows_ids else "null"},"routed_experts":null}}'
@@ -64,7 +68,9 @@ def _whole(body: Body, model: Model, answer: Plan, sequences: list[Sequence]) ->
     )
 
 
-def _steps(body: Body, model: Model, answer: Plan, sequences: list[Sequence]) -> tuple[tuple[str, ...], ...]:
+def _steps(
+    body: Body, model: Model, answer: Plan, sequences: list[Sequence], tool: str | None
+) -> tuple[tuple[str, ...], ...]:
     shows_ids, depth = is_true(body, "return_token_ids"), _logprob_depth(body)
     at_end, always = wants_usage(body)
     prompt_tokens = len(answer.prompt)
@@ -83,7 +89,7 @@ def _steps(body: Body, model: Model, answer: Plan, sequences: list[Sequence]) ->
         )
     for index, sequence in enumerate(sequences):
         last = len(sequence.pieces) - 1
-        before = f'{head}{{"index":{index},"delta":{{"content":'
+        before = f'{head}{{"index":{index},"delta":{{'
         for at, piece in enumerate(sequence.pieces):
             usage = f',"usage":{usage_text(prompt_tokens, at + 1, _STREAM_DETAILS)}' if always else ""
             ids = f"[{ord(sequence.tokens[at])}]" if shows_ids else "null"
@@ -94,12 +100,26 @@ def _steps(body: Body, model: Model, answer: Plan, sequences: list[Sequence]) ->
             else:
                 reason = "null"
             steps[at].append(
-                f'{before}{quote(piece)}}},"logprobs":{logprobs},"finish_reason":{reason},"token_ids":{ids}}}]{usage}}}\n\n'
+                f'{before}{_delta(sequence, at, tool)}}},"logprobs":{logprobs},"finish_reason":{reason},'
+                f'"token_ids":{ids}}}]{usage}}}\n\n'
             )
     if at_end:
         steps[-1].append(f'{head}],"usage":{usage_text(prompt_tokens, answer.tokens)}{fingerprint}}}\n\n')
     steps[-1].append(DONE)
     return tuple(map(tuple, steps))
+
+
+def _message(sequence: Sequence, tool: str | None) -> str:
+    content = quote(sequence.text) if tool is None else "null"
+    calls = "" if tool is None else tool_calls.message(tool, sequence)
+    return (
+        f'{{"role":"assistant","content":{content},"refusal":null,"annotations":null,"audio":null,'
+        f'"function_call":null,{calls}"reasoning":null}}'
+    )
+
+
+def _delta(sequence: Sequence, at: int, tool: str | None) -> str:
+    return f'"content":{quote(sequence.pieces[at])}' if tool is None else tool_calls.delta(tool, sequence, at)
 
 
 def _logprob_depth(body: Body) -> int | None:

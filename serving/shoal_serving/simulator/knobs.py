@@ -39,6 +39,8 @@ class Knobs:
     embeds: bool = False
     """The model makes embeddings instead of text."""
     embedding_size: int = 384
+    calls_tools: bool = False
+    """A chat that brings tools is answered by a call of the first, as an engine with a tool parser may."""
     ray_seconds: float = 0.0
     imports_seconds: float = 0.0
     engine_seconds: float = 0.0
@@ -68,6 +70,7 @@ _VLLM_FLAGS = {
     "--max-num-queued-reqs": "max_queued",
     "--num-gpu-blocks-override": "kv_blocks",
     "--block-size": "block_tokens",
+    "--enable-auto-tool-choice": "calls_tools",
 }
 
 

@@ -10,17 +10,20 @@ from zlib import crc32
 from shoal_serving.simulator import vllm_errors
 from shoal_serving.simulator.checking import Body, check, is_true, number
 from shoal_serving.simulator.model import Model, quote, usage_text
-from shoal_serving.simulator.planning import CREATED, ID, Plan
+from shoal_serving.simulator.planning import CREATED, DONE, ID, Plan
 from shoal_serving.simulator.tokenizing import chat, from_ids, to_ids
 from shoal_serving.simulator.vllm_errors import Flaw, flawed, invalid, unknown_model
+from shoal_serving.simulator.writing import Sequence
 
-_DETAILS = ',"prompt_tokens_details":null,"completion_tokens_details":null'
+DETAILS = ',"prompt_tokens_details":null,"completion_tokens_details":null'
+_STOP = ',"finish_reason":"stop","stop_reason":null'
+_TRUE = (b"true", b"1", b"on", b"yes")
 _PARTS = re.compile(rb'content-disposition:[^\r\n]*?\bname="([^"]*)"[^\r\n]*', re.IGNORECASE)
 
 
 def embeddings(body: Body, model: Model) -> Plan:
     check(body, {"input": None}, "openai", model.served)
-    texts = _inputs(body["input"], model)
+    texts = inputs(body["input"], model)
     given, most = number(body, "dimensions"), model.knobs.embedding_size
     size = most if given is None else int(given)
     if not 1 <= size <= most:
@@ -34,7 +37,7 @@ def embeddings(body: Body, model: Model) -> Plan:
     return Plan(
         prompt=prompt,
         body=f'{{"id":"embd-{ID}","object":"list","created":{CREATED},"model":{quote(model.served)},"data":[{items}],'
-        f'"usage":{usage_text(len(prompt), 0, _DETAILS)}}}',
+        f'"usage":{usage_text(len(prompt), 0, DETAILS)}}}',
         sequences=len(texts),
         finish_reasons=("stop",) * len(texts),
     )
@@ -54,7 +57,7 @@ def _vector_text(vector: list[float], as_text: bool) -> str:
     return "[" + ",".join(f"{number:.9g}" for number in vector) + "]"
 
 
-def _inputs(given: object, model: Model) -> list[str]:
+def inputs(given: object, model: Model) -> list[str]:
     if isinstance(given, str):
         return [model.words.encode(given)]
     items = given if isinstance(given, list) else [str(given)]
@@ -122,12 +125,36 @@ def transcription(body: bytes, model: Model) -> Plan:
     prompt = model.words.encode(f"{len(fields['file'])} bytes")
     (sequence,) = model.write([prompt], {}, model.knobs.answer_tokens)
     seconds = max(1, len(fields["file"]) // 32_000)
+    if fields.get("stream", b"").lower() in _TRUE:
+        return _streamed(prompt, sequence, model)
     return Plan(
         prompt=prompt,
         body=f'{{"text":{quote(sequence.text)},"usage":{{"type":"duration","seconds":{seconds}}}}}',
         tokens=len(sequence.tokens),
         longest=len(sequence.tokens),
         finish_reasons=("stop",),
+    )
+
+
+def _streamed(prompt: str, sequence: Sequence, model: Model) -> Plan:
+    head = (
+        f'data: {{"id":"trsc-{ID}","object":"transcription.chunk","created":{CREATED},'
+        f'"model":{quote(model.served)},"choices":['
+    )
+    last = len(sequence.pieces) - 1
+    steps = [
+        [f'{head}{{"delta":{{"content":{quote(piece)}}}{_STOP if at == last else ""}}}]}}\n\n']
+        for at, piece in enumerate(sequence.pieces)
+    ]
+    steps[-1].append(DONE)
+    return Plan(
+        prompt=prompt,
+        steps=tuple(map(tuple, steps)),
+        streams=True,
+        tokens=len(sequence.tokens),
+        longest=len(sequence.tokens),
+        finish_reasons=("stop",),
+        dying=(vllm_errors.event(500), DONE),
     )
 
 

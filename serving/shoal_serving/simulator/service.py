@@ -18,6 +18,7 @@ from shoal_serving.simulator import (
     metrics,
     other_apis,
     planning,
+    pooling_apis,
     realtime,
     responses,
 )
@@ -43,9 +44,18 @@ _WRITES: dict[bytes, Planner] = {
     b"/v1/responses": responses.plan,
     b"/v1/messages": messages.plan,
 }
-_EMBEDS: dict[bytes, Planner] = {b"/v1/embeddings": other_apis.embeddings}
 _COMPLETES = resuming.PATH.encode()
 _CONTINUE = proof.CONTINUE_HEADER.encode()
+_EMBEDS: dict[bytes, Planner] = {
+    b"/v1/embeddings": other_apis.embeddings,
+    b"/pooling": pooling_apis.pooling,
+    b"/classify": pooling_apis.classify,
+    b"/score": pooling_apis.score,
+    b"/v1/score": pooling_apis.score,
+    b"/rerank": pooling_apis.rerank,
+    b"/v1/rerank": pooling_apis.rerank,
+    b"/v2/rerank": pooling_apis.rerank,
+}
 _TRANSCRIBES = b"/v1/audio/transcriptions"
 _REALTIME = b"/v1/realtime"
 _ANSWERS: dict[bytes, Answer] = {
