@@ -29,9 +29,9 @@ SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
     ],
     ids=["unknown-field", "wrong-type", "wrong-source", "too-many-gpus"],
 )
-def test_kubectl_apply_names_the_field(story: Models, mistake: dict[str, Any], says: list[str]) -> None:
+def test_kubectl_apply_names_the_field(shoal: Installation, mistake: dict[str, Any], says: list[str]) -> None:
     with pytest.raises(Refused) as refused:
-        story.apply(a_model("bad", **mistake))
+        Models(shoal.cluster, "default").apply(a_model("bad", **mistake))
     for words in says:
         assert words in str(refused.value)
 

@@ -111,7 +111,8 @@ class Models:
 @contextmanager
 def namespace(cluster: Access, name: str) -> Iterator[Models]:
     """A namespace of a story's own, gone afterwards with everything in it; what a killed run left goes first."""
-    _remove(cluster, name)
+    if cluster.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name"):
+        _remove(cluster, name)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield Models(cluster, name)
@@ -120,4 +121,9 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 
 def _remove(cluster: Access, name: str) -> None:
+    """The models first: a namespace that still has pods takes as long as these may need to drain."""
+    everything = ["--all", "-n", name, "--timeout=90s"]
+    cluster.kubectl("delete", MODELS, *everything)
+    if cluster.kubectl("get", "pods", "-n", name, "-o", "name"):
+        cluster.kubectl("wait", "--for=delete", "pods", *everything)
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
