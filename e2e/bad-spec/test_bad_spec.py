@@ -15,7 +15,7 @@ from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE = {"maxWaitSeconds": 30}
+PATIENCE = {"maxWaitSeconds": 20}
 SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
 
 
