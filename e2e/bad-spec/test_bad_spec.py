@@ -15,7 +15,9 @@ from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE = {"maxWaitSeconds": 30}
+PATIENCE = {"maxWaitSeconds": 20}
+OTHER = "hf://shoal/other"
+"""A source's id is a name, too."""
 SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
 
 
@@ -64,7 +66,9 @@ MISTAKES = {
         spec={"resources": {"gpu": 1, "gpuResource": "example.com/npu"}},
     ),
     "source-outside": Mistake(
-        "InvalidSpec", ("spec.model.source", "file://"), spec={"model": {"source": "file:///etc/shadow"}}
+        "InvalidSpec",
+        ("spec.model.source", "put the model on a claim and use pvc://"),
+        spec={"model": {"source": "file:///etc/shadow"}},
     ),
 }
 
@@ -131,14 +135,14 @@ def test_a_name_that_is_taken_is_told_and_another_one_heals_it(
 ) -> None:
     story.apply(a_model("first", model={"names": ["wanted"]}))
     story.wait_ready("first")
-    story.apply(a_model("second", model={"names": ["wanted"]}))
+    story.apply(a_model("second", model={"source": OTHER, "names": ["wanted"]}))
     told = story.wait_reason("second", "NamesGranted", "NameTaken")
     _says(("'wanted' belongs to", f"{story.namespace}/first", "spec.model.names"), told)
     assert ("NameTaken", told) in story.events("second")
     assert _served(shoal, tmp_path, "wanted") == f"{story.namespace}/first"
     before = story.starts("first")
 
-    story.apply(a_model("second", model={"names": ["free"]}))
+    story.apply(a_model("second", model={"source": OTHER, "names": ["free"]}))
     story.wait_reason("second", "NamesGranted", "AllGranted")
     story.wait_ready("second")
     assert _served(shoal, tmp_path, "free") == f"{story.namespace}/second"
