@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localkube import access, layout, our_images, state
+from localkube import access, caching, layout, our_images, state
 from localkube.access import GIVEN, Access
 from localkube.commands import run
 from storykit import installation, models
@@ -18,8 +18,19 @@ PLACE = layout.from_environment()
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Access]:
-    """The cluster that runs or is given; else one of this machine, stopped afterwards."""
-    if os.environ.get(GIVEN) or state.read(PLACE.state_file) is not None:
+    """The cluster that runs or is given; else one of this machine, stopped afterwards.
+
+    Of this machine's one session has it at a time: two installations that serve all namespaces would fight.
+    """
+    if os.environ.get(GIVEN):
+        yield access.from_environment(PLACE)
+        return
+    with caching.locked(PLACE.cache / "stories.lock"):
+        yield from _of_this_machine()
+
+
+def _of_this_machine() -> Iterator[Access]:
+    if state.read(PLACE.state_file) is not None:
         yield access.from_environment(PLACE)
         return
     program = [sys.executable, str(our_images.ROOT / "e2e" / "cluster" / "cluster.py")]
