@@ -36,8 +36,10 @@ def shoal(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The chart with the simulator as the default engine, installed once for all stories."""
     if cluster.is_local:
         installation.load_images(PLACE, ["control", "simulator"])
-    yield installation.install(cluster, tmp_path_factory.mktemp("chart"))
-    installation.uninstall(cluster)
+    try:
+        yield installation.install(cluster, tmp_path_factory.mktemp("chart"))
+    finally:
+        installation.uninstall(cluster)
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ engine, the traces, each peer's rule with its source, and what the simulation le
 [benchmarks/autoscaling](../../benchmarks/autoscaling/README.md); what the numbers of a manifest mean, in
 [the how-to](../how-to/autoscaling.md).
 
-Every policy was swept over its settings on the seeds {_TUNED}. What no other setting of the same policy beat there was
-judged on the seeds {_HELD_OUT}, which nobody had seen. All figures are those of the held-out seeds: replica time (also
-of replicas that start or drain) as the mean over the seeds, waits of all requests together, losses and turns (down
-after up) as sums.
+Every policy was swept over its settings (seeds: {_TUNED}). What no other setting of the same policy beat there was
+judged on others, which nobody had seen (seeds: {_HELD_OUT}). All figures are those of the held-out seeds: replica time
+(also of replicas that start or drain) as the mean over the seeds, waits of all requests together, losses and turns
+(down after up) as sums.
 
 ![Replica time against the 99th percentile of the wait](autoscaling.svg)
 
@@ -34,11 +34,22 @@ more. A dash: the peer has no setting that waits so little.
 
 
 def page(figures: Figures) -> str:
-    lines = [_HEAD]
+    lines = [_HEAD, *_in_short(figures), ""]
     for name, (swept, plain) in figures.items():
         lines += [f"### {name}\n", *_same_wait(swept), ""]
         lines += ["As it comes, every target 8:\n", *_plain(plain), ""]
     return "\n".join(lines)
+
+
+def _in_short(figures: Figures) -> list[str]:
+    """For each trace the least and the most that any setting saves."""
+    lines = ["| trace | Shoal beside the best of the others |", "|---|---|"]
+    for name, (swept, _) in figures.items():
+        shares = [share for _, _, share in savings(swept) if share is not None]
+        unmatched = sum(best is None for _, best, _ in savings(swept))
+        told = f"from {min(shares):+.0%} to {max(shares):+.0%}" if shares else "nothing to compare"
+        lines.append(f"| {name} | {told}{f', {unmatched} that nobody else reaches' if unmatched else ''} |")
+    return lines
 
 
 def savings(swept: list[Figure]) -> list[tuple[Figure, Figure | None, float | None]]:

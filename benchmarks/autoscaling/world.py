@@ -95,6 +95,7 @@ class _Ticket:
     request: Request
     world: "World"
     tried: set[str] = field(default_factory=set)
+    revision: str | None = None
     is_over: bool = False
 
     def is_deadly(self) -> bool:
@@ -255,7 +256,8 @@ class World:
             self._push(replica.next_end(), "end", (replica, replica.turn))
 
     def _end_if_done(self, replica: _Replica) -> None:
-        if replica.is_going and not replica.finishes and self._replicas.pop(replica.name, None):
+        if replica.is_going and not replica.finishes and replica.name in self._replicas:
+            del self._replicas[replica.name]
             self._spend(replica)
 
     def _note_wait(self, ticket: _Ticket, seconds: float) -> None:

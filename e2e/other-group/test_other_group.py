@@ -58,7 +58,7 @@ def test_a_kind_of_the_same_name_in_another_group_is_left_alone(
         none.client.wait(60)
         assert {entry.status for entry in none.finish()} == {404}, none.told()
 
-    found = story.cluster.get(KIND, "og", "-n", story.namespace)
+    found = story.cluster.get(KIND, "og", "-n", story.namespace, "--show-managed-fields")
     assert "status" not in found
     assert not [entry for entry in found["metadata"]["managedFields"] if entry["manager"] == "shoal"]
     assert len(story.pods("og")) == 1

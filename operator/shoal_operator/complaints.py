@@ -79,7 +79,11 @@ class Complaints:
 
     async def _mount_words(self, pod: Manifest) -> str:
         fields = f"involvedObject.uid={kinds.uid(pod)},type=Warning"
-        events = (await self._door.find_all(EVENT, kinds.namespace(pod), fields=fields)).objects
+        try:
+            events = (await self._door.find_all(EVENT, kinds.namespace(pod), fields=fields)).objects
+        except ApiFault as fault:
+            log.warning('pod=%s reason=EventsNotRead because="%s"', kinds.name(pod), fault)
+            return ""
         said = [event for event in events if event.get("reason") in _MOUNTING]
         latest = max(
             said, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={}

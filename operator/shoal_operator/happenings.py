@@ -17,6 +17,8 @@ _WORTH_EACH_SENTENCE = frozenset({Reason.CANNOT_START, Reason.INVALID_SPEC, Reas
 """With these a new sentence is news though the reason is the old one."""
 _SILENT = frozenset({Reason.COMPLETE, Reason.ALL_GRANTED, Reason.STARTING, Reason.ROLLING_OUT})
 """What the steps have told already."""
+_NOT_THE_LOADS = frozenset({Reason.FIXED_REPLICAS, Reason.DEFAULT_REPLICAS})
+"""Who wrote the manifest knows."""
 _ALARMING_STEPS = frozenset({Step.REPLACED, Step.RESTORED})
 
 
@@ -37,6 +39,14 @@ def of_plan(plan: Plan) -> list[Happening]:
     drained = [f"drains {name}" for name in plan.delete]
     done = ", ".join([*made, *drained])
     return [Happening(plan.step in _ALARMING_STEPS, plan.step, f"{plan.because}: {done}")]
+
+
+def of_scale(before: Status, after: Status) -> list[Happening]:
+    """Another number is wanted, because of the load."""
+    scale = after.last_scale
+    if scale is None or scale == before.last_scale or scale.reason in _NOT_THE_LOADS:
+        return []
+    return [Happening(False, scale.reason, f"{scale.from_replicas} → {scale.to_replicas} replicas: {scale.because}")]
 
 
 def of_status(before: Status, after: Status) -> list[Happening]:

@@ -25,7 +25,7 @@ NEEDS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     (kinds.SERVICE_ACCOUNT, "", ("get", "list", "watch", "create", "patch")),
     (kinds.SECRET, "", ("get", "create", "patch")),
     (kinds.REVISION, "", ("get", "list", "watch", "create", "update", "delete")),
-    (kinds.EVENT, "", ("get", "create", "patch")),
+    (kinds.EVENT, "", ("get", "list", "create", "patch")),
 )
 """What an operator cannot work without; the chart's role is compared with it by a test."""
 

@@ -48,6 +48,7 @@ REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 NODE = Kind("v1", "Node", "nodes")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 
 MADE = (SERVICE, SERVICE_ACCOUNT, REVISION, POD)
 """What is made for a model and watched. Its Secret is not: nobody needs to list Secrets."""

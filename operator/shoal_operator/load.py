@@ -41,6 +41,8 @@ class Load:
     silent: tuple[str, ...] = ()
     """Those of them of which it must be said; each is a name and since when."""
     in_flight_by_replica: Mapping[str, int] = field(default_factory=dict)
+    unknown_because: str = "no gateway has told its load yet"
+    """What to say where there are no samples."""
 
     @property
     def newest(self) -> Sample:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from shoal_api import labels, naming
 from shoal_api.conditions import Reason
@@ -19,7 +20,9 @@ from shoal_operator.cluster_world import ClusterWorld, Door
 from shoal_operator.happenings import Happening
 from shoal_operator.installation import Installation
 from shoal_operator.kinds import EVENT, MODEL, Manifest
+from shoal_operator.load import Load
 from shoal_operator.operator_metrics import OperatorMetrics
+from shoal_operator.scaling import FRESH, Memory
 from shoal_operator.store import Store, Wish
 from shoal_operator.work_queue import WorkQueue
 
@@ -29,6 +32,23 @@ WORKERS = 8
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 _EVENT_CHARACTERS = 1000
+
+
+class LoadSource(Protocol):
+    """Who knows the load of each model; `load_source.Loads` tells what each does."""
+
+    def of(self, model: str, now: datetime) -> Load: ...
+    def forget(self, model: str) -> None: ...
+
+
+class NoLoads:
+    """Nobody may be asked, and each model is told so."""
+
+    def of(self, _model: str, _now: datetime) -> Load:
+        return Load(unknown_because="the operator runs without --gateway-service, so nobody tells it the load")
+
+    def forget(self, _model: str) -> None:
+        """There is nothing to forget."""
 
 
 class Operating:
@@ -41,6 +61,7 @@ class Operating:
         queue: WorkQueue,
         world: ClusterWorld,
         installation: Installation,
+        loads: LoadSource,
         metrics: OperatorMetrics,
         *,
         identity: str,
@@ -52,11 +73,14 @@ class Operating:
         self._queue = queue
         self._world = world
         self._installation = installation
+        self._loads = loads
         self._metrics = metrics
         self._identity = identity
         self._clock = clock
         self._chance = chance
         self._failures: dict[str, int] = {}
+        self._memories: dict[str, Memory] = {}
+        self._ids: dict[str, str] = {}
         self._grants: dict[str, Grant] = {}
         self._grants_of = -1
 
@@ -102,26 +126,41 @@ class Operating:
             not_built = unbuilt.faults(md)
             await self._refuse(wish, faults, Reason.NOT_BUILT if faults == not_built else Reason.INVALID_SPEC)
             return None
-        now = self._now()
+        now = self._clock()
+        load, memory = self._loads.of(md.id, now), self._memories.get(uid, FRESH)
+        self._ids[uid] = md.id
         try:
             await self._world.tend(md, rendering.revision(md))
-            outcome = await reconciling.reconcile(md, self._grant(md), self._world, now)
+            outcome = await reconciling.reconcile(md, self._grant(md), self._world, now, load, memory)
         except Foreign as foreign:
             await self._refuse(wish, [Fault("", str(foreign))], Reason.NAME_OCCUPIED)
             raise
+        self._memories[uid] = outcome.memory
         if outcome.plan.changes_something:
             self._metrics.decided(outcome.plan.step)
+        scaled = happenings.of_scale(wish.status, outcome.status)
+        for happening in scaled:
+            self._metrics.decided(happening.reason)
         selector = f"{labels.MODEL_UID}={uid},{labels.RANK}=0"
         told = outcome.status.model_copy(update={"selector": selector})
         self._metrics.counted(md.id, told)
         is_refused = outcome.observed.obstacle is not None
-        await self._tell(wish, told, [] if is_refused else happenings.of_plan(outcome.plan))
+        await self._tell(wish, told, [*scaled, *([] if is_refused else happenings.of_plan(outcome.plan))])
         return outcome.plan.look_again_after
+
+    def load_changed(self, models: frozenset[str] | None) -> None:
+        """Have these models looked at, by namespace/name; None: all whose number follows the load."""
+        if models is None:
+            uids = [wish.uid for wish in self._store.wishes() if wish.md is not None and wish.md.spec.scaling]
+        else:
+            uids = [uid for model in models if (uid := self._store.uid_of(model)) is not None]
+        for uid in uids:
+            self._queue.add(uid)
 
     async def _refuse(self, wish: Wish, faults: list[Fault], reason: Reason) -> None:
         sentence = "; ".join(str(fault) for fault in faults)
         generation = int(wish.manifest["metadata"].get("generation", 0))
-        told = status.refused(wish.status, generation, sentence, reason, self._now())
+        told = status.refused(wish.status, generation, sentence, reason, self._clock())
         if wish.md is not None:
             # Clients that ask for it are told why it does not answer, not that nobody knows it.
             told = told.model_copy(update={"names": list(self._grant(wish.md).names)})
@@ -178,6 +217,10 @@ class Operating:
 
     def _forget(self, uid: str) -> None:
         self._failures.pop(uid, None)
+        self._memories.pop(uid, None)
+        model = self._ids.pop(uid, None)
+        if model is not None and self._store.uid_of(model) in (None, uid):
+            self._loads.forget(model)
         self._queue.forget(uid)
         self._world.forget(uid)
         # Names that it held are free now.
@@ -187,10 +230,6 @@ class Operating:
                     self._queue.add(wish.uid)
         known = {wish.id for wish in self._store.wishes()}
         self._metrics.keep(known)
-
-    def _now(self) -> datetime:
-        """In whole seconds, as Kubernetes writes times."""
-        return self._clock().replace(microsecond=0)
 
     def _id(self, uid: str) -> str:
         wish = self._store.wish(uid)

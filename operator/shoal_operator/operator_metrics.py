@@ -12,7 +12,7 @@ HELP: dict[str, str] = {
     "shoal_desired_replicas": "Replicas that are wanted, by model.",
     "shoal_ready_replicas": "Replicas that answer, by model.",
     "shoal_starting_replicas": "Replicas that are there and do not answer, draining ones included, by model.",
-    "shoal_decisions": "Plans that changed something, by reason.",
+    "shoal_decisions": "Steps taken, and numbers of replicas that the load changed, by reason.",
     "shoal_reconcile_duration_seconds": "Time that one look at one model took.",
     "shoal_reconcile_queue_models": "Models that wait to be looked at.",
     "shoal_api_calls": "Calls to the API server, by kind: read, write, lease.",

@@ -7,16 +7,18 @@ import signal
 import time
 from datetime import UTC, datetime
 
-from shoal_api import labels
+from shoal_api import labels, proof
 from shoal_operator import cluster, health
 from shoal_operator.api_faults import ApiFault, Unreachable
 from shoal_operator.cluster import Cluster
 from shoal_operator.cluster_world import ClusterWorld
+from shoal_operator.gateway_places import GatewayPlaces
 from shoal_operator.handlers import Watching
 from shoal_operator.health import Answers
 from shoal_operator.kinds import MADE, MODEL, Kind, Manifest
 from shoal_operator.leading import Leading
-from shoal_operator.operating import Operating, run_workers
+from shoal_operator.load_source import Loads
+from shoal_operator.operating import NoLoads, Operating, run_workers
 from shoal_operator.operator_metrics import OperatorMetrics
 from shoal_operator.operator_settings import OperatorSettings
 from shoal_operator.settings import BadSettings
@@ -86,12 +88,18 @@ class Reign:
         metrics.watch_queue(lambda: len(self._queue))
         self._store = Store(self._queue.add)
         world = ClusterWorld(door, self._store, settings.installation, settings.master_key, _now)
+        self._places = GatewayPlaces(door, settings.gateway_service) if settings.gateway_service else None
+        self._loads: Loads | None = None
+        if self._places is not None:
+            token = proof.load_token(settings.master_key)
+            self._loads = Loads(self._places.known, token, _now, self._load_changed)
         self._operating = Operating(
             door,
             self._store,
             self._queue,
             world,
             settings.installation,
+            self._loads or NoLoads(),
             metrics,
             identity=settings.identity,
             clock=_now,
@@ -128,6 +136,8 @@ class Reign:
             asyncio.create_task(self._list_again()),
             asyncio.create_task(watching.ended()),
         ]
+        if self._places is not None and self._loads is not None:
+            tasks += [asyncio.create_task(self._places.run()), asyncio.create_task(self._loads.run())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -137,6 +147,9 @@ class Reign:
             for task in tasks:
                 task.cancel()
             await watching.stop()
+
+    def _load_changed(self, models: frozenset[str] | None) -> None:
+        self._operating.load_changed(models)
 
     def _seen(self, kind: Kind, manifest: Manifest, what: str | None) -> None:
         if what == "DELETED":

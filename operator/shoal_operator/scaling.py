@@ -85,7 +85,7 @@ def _follow(
         memory = replace(memory, needs=())
         return Decision(within, Reason.BOUNDS_CHANGED, because, memory, bool(load.samples) and not load.silent)
     if not load.samples:
-        return Decision(current, Reason.NO_LOAD_DATA, "no gateway has told its load yet", memory)
+        return Decision(current, Reason.NO_LOAD_DATA, load.unknown_because, memory)
     seconds = loads.service_seconds(load.samples, now) or memory.service_seconds
     memory = replace(memory, service_seconds=seconds)
     memory = replace(memory, surge_until=_surge_until(current, load, memory, scaling.target_load, now, tuning))

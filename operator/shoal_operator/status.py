@@ -36,6 +36,7 @@ def derive(
     load: ObservedLoad | None = None,
 ) -> Status:
     """The status of an accepted model; `md.status` is the previous one, whose load stands where none is given."""
+    now = _second(now)
     findings = {
         ConditionType.READY: _ready(desired, observed),
         ConditionType.ACTIVE: _active(decision),
@@ -80,6 +81,7 @@ def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) 
 
 def refused(before: Status, generation: int, sentence: str, reason: Reason, now: datetime) -> Status:
     """The status of a model whose manifest cannot be carried out; what ran before goes on and keeps its counts."""
+    now = _second(now)
     findings = {
         ConditionType.READY: Finding("False", reason, sentence),
         ConditionType.PROGRESSING: Finding("False", reason, sentence),
@@ -189,6 +191,11 @@ def _conditions(
         )
         for kind, finding in findings.items()
     ]
+
+
+def _second(now: datetime) -> datetime:
+    """As Kubernetes writes times."""
+    return now.replace(microsecond=0)
 
 
 def _since(before: Condition | None, finding: Finding, now: datetime) -> datetime:

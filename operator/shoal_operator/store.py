@@ -50,6 +50,7 @@ class Store:
     def __init__(self, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
         self._wishes: dict[str, Wish] = {}
+        self._uid_of: dict[str, str] = {}
         self._made: dict[Kind, dict[str, dict[str, Manifest]]] = {kind: defaultdict(dict) for kind in kinds.MADE}
         self._uids: dict[str, set[str]] = defaultdict(set)
         """UIDs by namespace/name: a model made anew under its old name is another one."""
@@ -63,6 +64,10 @@ class Store:
     def wish(self, uid: str) -> Wish | None:
         """The model with this UID, if it is still there."""
         return self._wishes.get(uid)
+
+    def uid_of(self, model_id: str) -> str | None:
+        """The UID of the model with this namespace/name."""
+        return self._uid_of.get(model_id)
 
     def made(self, kind: Kind, uid: str) -> list[Manifest]:
         """The objects of a kind that were made for the model with this UID."""
@@ -95,8 +100,11 @@ class Store:
         while len(self._deleted) > _REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
         if kind == MODEL:
-            if self._wishes.pop(kinds.uid(manifest), None) is not None:
+            wish = self._wishes.pop(kinds.uid(manifest), None)
+            if wish is not None:
                 self.names_version += 1
+                if self._uid_of.get(wish.id) == wish.uid:
+                    del self._uid_of[wish.id]
             self._on_change(kinds.uid(manifest))
             return
         uid = kinds.label(manifest, labels.MODEL_UID)
@@ -130,6 +138,7 @@ class Store:
             return
         wish = _read(manifest)
         self._wishes[uid] = wish
+        self._uid_of[wish.id] = uid
         if known is None or _claims(known) != _claims(wish):
             self.names_version += 1
         self._on_change(uid)

@@ -6,6 +6,7 @@ when every test was green with its feature and red without it.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from features import FEATURES, Feature
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("crds", "operator", "serving", "tests", "benchmarks", "e2e", "pyproject.toml")
-GREEN, RED = 0, 1
+GREEN, RED, ENDLESS = 0, 1, 124
 MOST_SECONDS = 240.0
 
 
@@ -60,7 +61,7 @@ def _without(tree: Path, feature: Feature) -> str:
         code = _run(tree, feature.tests)
     finally:
         file.write_text(whole)
-    word = {GREEN: "still green", RED: "red"}.get(code, f"exit code {code}")
+    word = {GREEN: "still green", RED: "red", ENDLESS: "endless"}.get(code, f"exit code {code}")
     print(f"{word:12} {time.monotonic() - began:5.1f} s  without {feature.name}", flush=True)
     return "" if code == RED else f"{feature.name}: {feature.tests} is {word} without it"
 
@@ -76,8 +77,8 @@ def _run(tree: Path, *tests: str) -> int:
         try:
             return running.wait(MOST_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(running.pid, 9)
-            return RED  # what never ends was noticed, too
+            os.killpg(running.pid, signal.SIGKILL)
+            return ENDLESS
 
 
 if __name__ == "__main__":

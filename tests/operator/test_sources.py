@@ -106,7 +106,6 @@ def test_a_source_becomes_what_the_engine_loads_and_what_is_mounted(
             "spec.parallelism.pipeline",
             "one stage only",
         ),
-        ({"scaling": {"maxReplicas": 2}}, PLAIN, "spec.scaling", "in this version"),
         ({"podTemplate": {"spec": {"hostPID": True}}}, PLAIN, "spec.podTemplate.spec.hostPID", "their own processes"),
     ],
 )

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +335,32 @@ def test_a_kubeconfig_that_leads_nowhere_is_said_and_read_again(
 
     asyncio.run(story())
     assert "kubeconfig does not lead to a cluster" in caplog.text
+
+
+def test_a_namespace_that_stays_refused_is_barred_until_it_opens(kube: FakeKube, tmp_path: Path) -> None:
+    pace = replace(QUICK, barred_seconds=0.2)
+    kube.put(MODELS, a_model("late", "closed"))
+
+    async def story() -> None:
+        kube.refuse["closed"] = 403
+        async with watching(kube, tmp_path, namespace="closed", pace=pace) as (watch, known):
+            assert not watch.is_barred, "roles may still be on their way"
+            await soon(lambda: watch.is_barred)
+            kube.refuse.clear()
+            await soon(lambda: known.names == {"late"})
+            assert not watch.is_barred
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("namespace", "status"), [("", 403), ("default", 500), ("default", 404), ("default", 401)])
+def test_other_refusals_and_those_of_the_whole_cluster_are_waited_for(
+    kube: FakeKube, tmp_path: Path, namespace: str, status: int
+) -> None:
+    async def story() -> None:
+        kube.refuse["list"] = status
+        async with watching(kube, tmp_path, namespace=namespace, pace=replace(QUICK, barred_seconds=0)) as (watch, _):
+            await soon(lambda: watch.losses.get("Refused", 0) >= 3)
+            assert not watch.is_barred
+
+    asyncio.run(story())

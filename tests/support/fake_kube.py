@@ -22,7 +22,7 @@ class FakeKube:
         self.asked: list[str] = []
         """Path and query of every request."""
         self.refuse: dict[str, int] = {}
-        """By `list` or `watch`: answer with this status."""
+        """By `list`, `watch` or a namespace: answer with this status."""
         self.garbage: dict[str, bytes] = {}
         """By `list` or `watch`: answer 200 with these bytes."""
         self.hangs: set[str] = set()
@@ -149,8 +149,7 @@ class FakeKube:
         verb = "watch" if "watch" in query else "list"
         if verb in self.hangs:
             await asyncio.sleep(60)
-        elif verb in self.refuse:
-            status = self.refuse[verb]
+        elif status := self.refuse.get(verb) or self.refuse.get(namespace):
             self._whole(writer, {"kind": "Status", "message": "as the test wishes", "code": status}, status)
         elif verb in self.garbage and verb == "list":
             self._whole(writer, self.garbage[verb])

@@ -210,7 +210,8 @@ class Client:
         self.writer.write(head.encode() + content)
 
     async def head(self) -> Answer:
-        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         answer = Answer(status=int(lines[0].split(" ")[1]))
         answer.headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines[1:] if line)}
         return answer

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from fake_cluster import CREATED, Died, FakeCluster
 from shoal_operator.cluster_world import ClusterWorld
 from shoal_operator.installation import Installation
 from shoal_operator.kinds import MADE, MODEL, Manifest, uid
-from shoal_operator.operating import Operating
+from shoal_operator.operating import LoadSource, NoLoads, Operating
 from shoal_operator.operator_metrics import OperatorMetrics
 from shoal_operator.store import Store
 from shoal_operator.work_queue import WorkQueue
@@ -33,24 +34,33 @@ def a_wish(name: str = "qwen", *, uid: str = "", created: str = CREATED, **spec:
 
 
 class Reign:
-    """One operator from its start on; the clock is the caller's."""
+    """One operator from its start on; the clock is the caller's: `now`, or one that goes by itself."""
 
-    def __init__(self, cluster: FakeCluster, now: datetime = T0) -> None:
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        now: datetime = T0,
+        loads: LoadSource | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
         self.cluster = cluster
         self.now = now
+        clock = clock or (lambda: self.now)
         self.changed: list[str] = []
         self.store = Store(self.changed.append)
         self.queue = WorkQueue()
-        world = ClusterWorld(cluster, self.store, INSTALLATION, MASTER_KEY, lambda: self.now)
+        self.metrics = OperatorMetrics()
+        world = ClusterWorld(cluster, self.store, INSTALLATION, MASTER_KEY, clock)
         self.operating = Operating(
             cluster,
             self.store,
             self.queue,
             world,
             INSTALLATION,
-            OperatorMetrics(),
+            loads or NoLoads(),
+            self.metrics,
             identity="me",
-            clock=lambda: self.now,
+            clock=clock,
             chance=random.Random(7),
         )
 

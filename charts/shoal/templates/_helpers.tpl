@@ -138,7 +138,7 @@ affinity: {{- toYaml . | nindent 2 }}
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, create, patch]
+  verbs: [get, list, create, patch]
 {{- end -}}
 
 {{- define "shoal.gateway.rules" -}}

@@ -65,10 +65,14 @@ def load_images(place: Layout, names: Sequence[str], nodes: Sequence[int] = (1,)
 
 
 def install(cluster: Access, folder: Path, changes: Mapping[str, Any] | None = None) -> Installation:
-    """`helm upgrade --install`, and wait until everything is ready; `changes` are laid over VALUES."""
+    """`helm upgrade --install`, and wait until everything is ready; `changes` are laid over VALUES.
+
+    What a run that was killed left of a release is taken over, or taken away where helm was in the middle of it.
+    """
+    _tidy(cluster)
     file = folder / "values.json"
     file.write_text(json.dumps(merged(VALUES, changes or {})))
-    words = ["--namespace", NAMESPACE, "--create-namespace", "--values", str(file), "--wait"]
+    words = ["--namespace", NAMESPACE, "--create-namespace", "--values", str(file), "--take-ownership", "--wait"]
     cluster.run(
         ["helm", "upgrade", "--install", RELEASE, str(CHART), *words, "--timeout", f"{INSTALL_SECONDS}s"],
         timeout_seconds=INSTALL_SECONDS + 30,
@@ -83,9 +87,20 @@ def install(cluster: Access, folder: Path, changes: Mapping[str, Any] | None = N
 
 
 def uninstall(cluster: Access) -> None:
-    """Take the release away with its namespace; the CRD and the models stay."""
-    cluster.run(["helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"], timeout_seconds=INSTALL_SECONDS)
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s", timeout_seconds=130)
+    """Take the release away, where there is one, with its namespace; the CRD and the models stay."""
+    words = ["--namespace", NAMESPACE, "--ignore-not-found", "--wait"]
+    cluster.run(["helm", "uninstall", RELEASE, *words], timeout_seconds=INSTALL_SECONDS)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
+
+
+def _tidy(cluster: Access) -> None:
+    """Nothing is on its way: neither a namespace that is going nor a release that helm was kept from finishing."""
+    phase = ["get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "jsonpath={.status.phase}"]
+    if cluster.kubectl(*phase) == "Terminating":
+        cluster.kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=120s", timeout_seconds=130)
+    unfinished = ["--namespace", NAMESPACE, "--pending", "--uninstalling", "--filter", f"^{RELEASE}$", "--short"]
+    if cluster.run(["helm", "list", *unfinished]).strip():
+        uninstall(cluster)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from localkube.commands import Refused
 from storykit.installation import merged
 
 MODELS = "modeldeployments.shoal.dev"
+BELONGINGS = "pods,services,endpointslices,secrets,serviceaccounts,controllerrevisions"
 READY_SECONDS = 90.0
 
 
@@ -63,6 +64,18 @@ class Models:
         found: list[Any] = self.cluster.get("pods", "-n", self.namespace, "-l", f"shoal.dev/model={name}")["items"]
         return found
 
+    def belongings(self, name: str, kinds: str = BELONGINGS) -> list[str]:
+        """Everything that was made for it, as kind/name."""
+        selector = f"shoal.dev/model={name}"
+        return sorted(self.cluster.kubectl("get", kinds, "-n", self.namespace, "-l", selector, "-o", "name").split())
+
+    def starts(self, name: str) -> dict[str, int]:
+        """By pod UID, how often its containers were started again."""
+        return {
+            pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
+            for pod in self.pods(name)
+        }
+
     def events(self, name: str) -> list[tuple[str, str]]:
         """Reason and message of every Event about the model itself."""
         selector = f"involvedObject.kind=ModelDeployment,involvedObject.name={name}"
@@ -97,9 +110,20 @@ class Models:
 
 @contextmanager
 def namespace(cluster: Access, name: str) -> Iterator[Models]:
-    """A namespace of a story's own, gone afterwards with everything in it."""
+    """A namespace of a story's own, gone afterwards with everything in it; what a killed run left goes first."""
+    if cluster.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name"):
+        _remove(cluster, name)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield Models(cluster, name)
     finally:
-        cluster.kubectl("delete", "namespace", name, "--timeout=120s", timeout_seconds=130)
+        _remove(cluster, name)
+
+
+def _remove(cluster: Access, name: str) -> None:
+    """The models first: a namespace that still has pods takes as long as these may need to drain."""
+    everything = ["--all", "-n", name, "--timeout=90s"]
+    cluster.kubectl("delete", MODELS, *everything)
+    if cluster.kubectl("get", "pods", "-n", name, "-o", "name"):
+        cluster.kubectl("wait", "--for=delete", "pods", *everything)
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)

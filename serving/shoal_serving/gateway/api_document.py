@@ -174,7 +174,7 @@ def _operation(surface: Surface) -> Json:
     kind = "multipart/form-data" if surface.is_form else "application/json"
     answer: Json = {"application/json": {"schema": {}}}
     if surface.endings:
-        answer["text/event-stream"] = {"schema": _TEXT}
+        answer["text/event-stream"] = {"schema": {}}
     return {
         "operationId": surface.path.strip("/").replace("/", "_"),
         "summary": f"Goes to a replica of the model; the API is {surface.dialect}'s.",

@@ -24,6 +24,9 @@ TOGETHER_SECONDS = 0.01
 """Changes that come within so long of each other are told together: a rollout of many models is not one swap each."""
 
 
+_RESOURCES = (MODELS, SLICES)
+
+
 class Teller:
     """Writes differences to the parent, once everything was listed."""
 
@@ -37,8 +40,9 @@ class Teller:
         self._is_whole = False
 
     def tell_changes(self) -> None:
-        """What became other since the last time."""
-        if not all(watch.lists for watch in self._watches):
+        """What became other since the last time; nothing before everything that can be listed was listed once."""
+        listed = {watch.resource for watch in self._watches if watch.lists}
+        if len(listed) < len(_RESOURCES) or not all(watch.lists or watch.is_barred for watch in self._watches):
             return
         differences = self._store.differences()
         told: list[Told] = [*differences.changed, *(Gone(uid) for uid in differences.gone)]
@@ -50,16 +54,17 @@ class Teller:
 
     def tell_state(self) -> None:
         """How the watches are; also that this process lives."""
-        self._write(cluster_wire.encode([State({name: self._state(name) for name in (MODELS.plural, SLICES.plural)})]))
+        states = {resource.plural: self._state(resource.plural) for resource in _RESOURCES}
+        self._write(cluster_wire.encode([State(states)]))
 
     def _state(self, resource: str) -> WatchState:
         watches = [watch for watch in self._watches if watch.resource.plural == resource]
-        heard = [watch.heard_at for watch in watches]
+        heard = [watch.heard_at for watch in watches if not watch.is_barred]
         losses: dict[str, int] = {}
         for watch in watches:
             for loss, count in watch.losses.items():
                 losses[loss] = losses.get(loss, 0) + count
-        oldest = None if None in heard else min(at for at in heard if at is not None)
+        oldest = None if None in heard or not heard else min(at for at in heard if at is not None)
         age = -1.0 if oldest is None else round(self._clock() - oldest, 3)
         return WatchState(age, sum(watch.lists for watch in watches), losses)
 

@@ -38,6 +38,8 @@ class Pace:
     """For one page."""
     first_pause_seconds: float = 0.25
     longest_pause_seconds: float = 5.0
+    barred_seconds: float = 10.0
+    """A namespace whose objects are refused for so long, not just while new roles spread, is taken as closed to us."""
     shortest_watch_seconds: float = 1.0
     """A watch that ends sooner is followed by a pause: such a server is not asked a thousand times a second."""
 
@@ -159,8 +161,15 @@ class Watch:
         self._clock = clock
         self._random = random
         self._pace = pace
+        self._barred_at: float | None = None
         self._version = ""
         self._said = ""
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether we have no right to this namespace, or it is no more: the others cannot wait for it."""
+        barred = self._barred_at is not None and self._clock() - self._barred_at >= self._pace.barred_seconds
+        return barred and bool(self._namespace)
 
     async def run(self) -> None:
         """List, watch, and begin again."""
@@ -177,6 +186,7 @@ class Watch:
                 self._said = ""
             except (Lost, NoCluster) as lost:
                 self._note(lost)
+                self._feed.flush()
                 if isinstance(lost, Lost) and lost.must_list:
                     self._version = ""
                 # One that was good for a while begins anew at once. One that fails again and again takes its time: a
@@ -274,8 +284,12 @@ class Watch:
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200:
-            self.heard_at = self._clock()
+            self.heard_at, self._barred_at = self._clock(), None
             return
+        if response.status != 403:
+            self._barred_at = None
+        elif self._barred_at is None:
+            self._barred_at = self._clock()
         because = f"{response.status}: {_message(await response.read())}"
         if response.status == 401:
             await self._api.close()

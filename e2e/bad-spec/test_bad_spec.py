@@ -1,0 +1,181 @@
+"""Manifests with a mistake: the cluster or a condition and an Event say what to do, and mending it is enough."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localkube.commands import Refused
+from storykit.installation import Installation
+from storykit.ledger import asking
+from storykit.models import Models, a_model
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE = {"maxWaitSeconds": 30}
+SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        ({"engine": {"argz": ["--x"]}}, ["spec.engine.argz", "unknown field"]),
+        ({"replicas": "two"}, ["spec.replicas", "integer"]),
+        ({"model": {"source": "hub://shoal/x"}}, ["spec.model.source", "must begin with one of hf://"]),
+        ({"resources": {"gpu": 2}}, ["spec.resources.gpu", "is more than parallelism.tensor"]),
+    ],
+    ids=["unknown-field", "wrong-type", "wrong-source", "too-many-gpus"],
+)
+def test_kubectl_apply_names_the_field(shoal: Installation, mistake: dict[str, Any], says: list[str]) -> None:
+    with pytest.raises(Refused) as refused:
+        Models(shoal.cluster, "default").apply(a_model("bad", **mistake))
+    for words in says:
+        assert words in str(refused.value)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with a manifest that the cluster takes, and what is said about it."""
+
+    reason: str
+    says: tuple[str, ...]
+    args: tuple[str, ...] = ()
+    spec: Mapping[str, Any] | None = None
+
+
+MISTAKES = {
+    "unknown-flag": Mistake("CannotStart", ("no knob colour",), args=("--simulate-colour", "blue")),
+    "missing-secret": Mistake(
+        "ObjectMissing",
+        ('secret "hub-token" not found', "make it in namespace story-"),
+        spec={"engine": {"env": [{"name": "HUB", **SECRET}]}},
+    ),
+    "missing-image": Mistake(
+        "ImageUnavailable",
+        ("localhost/shoal-no-such:1", "check its name (spec.engine.image"),
+        spec={"engine": {"image": "localhost/shoal-no-such:1"}},
+    ),
+    "no-such-gpu": Mistake(
+        "NoSuchGpu",
+        ("1 example.com/npu", "no node has more than 0", "spec.resources.gpuResource"),
+        spec={"resources": {"gpu": 1, "gpuResource": "example.com/npu"}},
+    ),
+    "source-outside": Mistake(
+        "InvalidSpec", ("spec.model.source", "file://"), spec={"model": {"source": "file:///etc/shadow"}}
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_a_condition_an_event_and_the_answer_say_what_to_do_and_mending_is_enough(
+    shoal: Installation, story: Models, tmp_path: Path, mistake: Mistake
+) -> None:
+    before = _starts(shoal)
+    story.apply(a_model("bad", *mistake.args, queue=PATIENCE, **(mistake.spec or {})))
+    story.until(lambda: "bad" in story.status("bad").get("names", []), "the model is known by its name", 60, "bad")
+    with asking(shoal.cluster, tmp_path, shoal.url, "bad", "--rate", "1", "--seconds", "1", key=shoal.key) as held:
+        sentence = story.wait_reason("bad", "Ready", mistake.reason)
+        _says(mistake.says, sentence)
+        story.until(
+            lambda: any(
+                reason == mistake.reason and all(words in message for words in mistake.says)
+                for reason, message in story.events("bad")
+            ),
+            f"an Event {mistake.reason} says so, too",
+            20,
+            "bad",
+        )
+        held.client.wait(90)
+        (entry,) = held.finish()
+        assert (entry.status, entry.outcome) == (503, "refused"), held.told()
+        _says(mistake.says, json.loads(entry.because)["error"]["message"])
+
+    story.apply(a_model("bad", queue=PATIENCE))
+    story.wait_ready("bad")
+    _served(shoal, tmp_path, "bad")
+    assert _starts(shoal) == before, "neither operator nor gateway was started again"
+
+
+def test_a_secret_that_is_made_later_is_enough(shoal: Installation, story: Models, tmp_path: Path) -> None:
+    story.apply(a_model("late", **(MISTAKES["missing-secret"].spec or {})))
+    story.wait_reason("late", "Ready", "ObjectMissing")
+    before = story.starts("late")
+    story.cluster.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=x", "-n", story.namespace)
+    story.wait_ready("late", seconds=150)
+    assert story.starts("late") == before, "the same pod, started once"
+    _served(shoal, tmp_path, "late")
+
+
+def test_a_bad_change_of_a_served_model_takes_nothing_away(shoal: Installation, story: Models, tmp_path: Path) -> None:
+    story.apply(a_model("served"))
+    story.wait_ready("served")
+    before = story.starts("served")
+    with asking(shoal.cluster, tmp_path, shoal.url, "served", "--rate", "5", key=shoal.key) as ledger:
+        story.until(lambda: ledger.count("ok"), "the load runs", 60)
+        story.apply(a_model("served", "--simulate-colour", "blue"))
+        told = story.wait_reason("served", "Progressing", "CannotStart")
+        assert "no knob colour" in told
+        assert story.condition("served", "Ready")["status"] == "True"
+        story.apply(a_model("served"))
+        story.wait_reason("served", "Progressing", "Complete")
+        entries = ledger.finish()
+        assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+    assert story.starts("served") == before, "the old replica served all the time and is still there"
+
+
+def test_a_name_that_is_taken_is_told_and_another_one_heals_it(
+    shoal: Installation, story: Models, tmp_path: Path
+) -> None:
+    story.apply(a_model("first", model={"names": ["wanted"]}))
+    story.wait_ready("first")
+    story.apply(a_model("second", model={"names": ["wanted"]}))
+    told = story.wait_reason("second", "NamesGranted", "NameTaken")
+    _says(("'wanted' belongs to", f"{story.namespace}/first", "spec.model.names"), told)
+    assert ("NameTaken", told) in story.events("second")
+    assert _served(shoal, tmp_path, "wanted") == f"{story.namespace}/first"
+    before = story.starts("first")
+
+    story.apply(a_model("second", model={"names": ["free"]}))
+    story.wait_reason("second", "NamesGranted", "AllGranted")
+    story.wait_ready("second")
+    assert _served(shoal, tmp_path, "free") == f"{story.namespace}/second"
+    assert story.starts("first") == before
+
+
+def test_an_object_of_somebody_else_with_our_name_is_told_and_left_alone(story: Models) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "occupied-shoal"}}
+    story.apply(account)
+    story.apply(a_model("occupied"))
+    told = story.wait_reason("occupied", "Ready", "NameOccupied")
+    _says(("ServiceAccount", "occupied-shoal"), told)
+    assert ("NameOccupied", told) in story.events("occupied")
+    found = story.cluster.get("serviceaccount", "occupied-shoal", "-n", story.namespace)
+    assert "ownerReferences" not in found["metadata"]
+
+    story.cluster.kubectl("delete", "serviceaccount", "occupied-shoal", "-n", story.namespace)
+    story.wait_ready("occupied", seconds=150)
+
+
+def _says(words: tuple[str, ...], sentence: str) -> None:
+    for each in words:
+        assert each in sentence, sentence
+
+
+def _served(shoal: Installation, folder: Path, name: str) -> str:
+    """Asks a few times and tells who answered."""
+    with asking(shoal.cluster, folder, shoal.url, name, "--rate", "5", "--seconds", "1", key=shoal.key) as ledger:
+        ledger.client.wait(60)
+        entries = ledger.finish()
+    assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+    (served_by,) = {entry.served_by.split(";")[0] for entry in entries}
+    return served_by
+
+
+def _starts(shoal: Installation) -> dict[str, int]:
+    return {
+        pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+        for pod in [*shoal.pods("operator"), *shoal.pods("gateway")]
+    }

@@ -1,0 +1,41 @@
+"""A model that nobody asks for goes to zero by itself, and requests that come then wait for it: none is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from storykit.installation import Installation
+from storykit.ledger import asking
+from storykit.models import Models, a_model
+
+pytestmark = pytest.mark.cluster
+
+IDLE_SECONDS = 10
+ROUNDS = 2
+
+
+def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, story: Models, tmp_path: Path) -> None:
+    scaling = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": IDLE_SECONDS}
+    manifest = a_model("zz", scaling=scaling)
+    del manifest["spec"]["replicas"]
+    story.apply(manifest)
+    story.wait_reason("zz", "ScalingActive", "FollowsLoad")
+    assert not story.pods("zz"), "nobody asked yet"
+
+    for _ in range(ROUNDS):
+        with asking(shoal.cluster, tmp_path, shoal.url, "zz", "--rate", "5", "--seconds", "6", key=shoal.key) as ledger:
+            ledger.client.wait(120)
+            entries = ledger.finish()
+        assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+        assert len(entries) == 30
+        first = min(entries, key=lambda entry: entry.began)
+        print(f"the request that woke it was answered after {first.ended - first.began:.1f} s")
+        seconds = story.until(lambda: not story.pods("zz"), "no pod is left", IDLE_SECONDS + 60, "zz")
+        print(f"its pod was gone {seconds:.1f} s after the last answer")
+        assert seconds >= IDLE_SECONDS - 2, "it stays while it is not idle for long enough"
+        assert story.status("zz")["lastScale"]["reason"] == "Idle"
+        assert story.condition("zz", "Ready")["reason"] == "AtZero"
+
+    told = [reason for reason, _ in story.events("zz")]
+    assert "Woken" in told
+    assert "Idle" in told
