@@ -16,8 +16,6 @@ from storykit.models import Models, a_model
 pytestmark = pytest.mark.cluster
 
 PATIENCE = {"maxWaitSeconds": 20}
-OTHER = "hf://shoal/other"
-"""A source's id is a name, too."""
 SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
 
 
@@ -135,14 +133,14 @@ def test_a_name_that_is_taken_is_told_and_another_one_heals_it(
 ) -> None:
     story.apply(a_model("first", model={"names": ["wanted"]}))
     story.wait_ready("first")
-    story.apply(a_model("second", model={"source": OTHER, "names": ["wanted"]}))
+    story.apply(a_model("second", model={"names": ["wanted"]}))
     told = story.wait_reason("second", "NamesGranted", "NameTaken")
     _says(("'wanted' belongs to", f"{story.namespace}/first", "spec.model.names"), told)
     assert ("NameTaken", told) in story.events("second")
     assert _served(shoal, tmp_path, "wanted") == f"{story.namespace}/first"
     before = story.starts("first")
 
-    story.apply(a_model("second", model={"source": OTHER, "names": ["free"]}))
+    story.apply(a_model("second", model={"names": ["free"]}))
     story.wait_reason("second", "NamesGranted", "AllGranted")
     story.wait_ready("second")
     assert _served(shoal, tmp_path, "free") == f"{story.namespace}/second"
