@@ -69,7 +69,9 @@ def test_a_rank_waits_for_its_head_and_tells_for_whom(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = a_config(tmp_path, **GANG | {"head": f"127.0.0.1:{listener.getsockname()[1]}"})
-        waiting = threading.Thread(target=ray_gang.wait_for_head, args=(config, Notebook(tmp_path, time.time)))
+        waiting = threading.Thread(
+            target=ray_gang.wait_for_head, args=(config, Notebook(tmp_path, time.time)), daemon=True
+        )
         waiting.start()
         report = tmp_path / REPORT_FILE
         deadline = time.monotonic() + 10
