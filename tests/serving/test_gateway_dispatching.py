@@ -216,3 +216,20 @@ def test_a_long_random_story_never_overfills_and_never_forgets() -> None:
             assert asker.endpoint is not None
             world.dispatcher.release(asker.endpoint)
     assert world.dispatcher.in_flight == 0
+
+
+def test_who_waits_for_another_endpoint_holds_up_nobody_behind() -> None:
+    world = World("a")
+    first = world.ask()
+    assert first.endpoint is not None
+    first.tried = {"a"}
+    endpoint, first.endpoint = first.endpoint, None
+    world.dispatcher.ask_again(first, endpoint)
+
+    second = world.ask()
+    assert second.endpoint is None
+    for _, then in world.timers:
+        then()
+
+    assert second.endpoint is not None
+    assert first.endpoint is None

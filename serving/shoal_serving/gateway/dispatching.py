@@ -122,6 +122,9 @@ class Dispatcher(Generic[E]):
         if admission is Admission.WAIT:
             self.room.join(ticket)
             self._set_alarm(now)
+            if not self.in_flight:
+                # No end of another request will wake the room, and who stands first may not want what is free.
+                self._call_at(now, self.wake)
         return admission
 
     def ask_again(self, ticket: Asking[E], endpoint: E) -> None:

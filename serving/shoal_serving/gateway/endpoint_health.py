@@ -33,13 +33,17 @@ class Health:
         if self.out_seconds:
             self.on_trial = True
 
-    def unreachable(self, now: float) -> None:
-        """Nothing could be sent: out for a second, doubled every time. Several that fail at once count as one."""
+    def unreachable(self, now: float) -> bool:
+        """Nothing could be sent: out for a second, doubled every time. Several that fail at once count as one.
+
+        Whether this one counted.
+        """
         if self.out_seconds and not self.on_trial and now < self.skip_until:
-            return
+            return False
         self.on_trial = False
         self.out_seconds = min(self.out_seconds * 2 or OUT_SECONDS, OUT_MOST_SECONDS)
         self.skip_until = now + self.out_seconds
+        return True
 
     def reached(self) -> None:
         """It proved who it is: in again."""

@@ -44,8 +44,11 @@ class LiveEndpoint(EndpointState):
         self.host_line = f"host: {host}:{facts.port}\r\n".encode()
 
     def take_idle(self) -> "Connection | None":
-        """The connection that was used last, if one is open."""
-        while self.idle:
+        """The connection that was used last, if one is open; none while the endpoint is out.
+
+        What was handed back meanwhile waits: only the hello of a new connection tells how a trial went.
+        """
+        while self.idle and not self.health.out_seconds:
             connection = self.idle.pop()
             if not connection.transport.is_closing():
                 connection.reused = True
@@ -66,7 +69,8 @@ class LiveEndpoint(EndpointState):
 
     def unreachable(self, now: float, because: str) -> None:
         """Nothing can be sent to it: out for a while, with all its connections."""
-        self.health.unreachable(now)
+        if not self.health.unreachable(now):
+            return
         self.close_idle(float("inf"))
         log.warning(
             "replica=%s reason=Unreachable because=%s; out for %g s",
