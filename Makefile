@@ -45,8 +45,8 @@ e2e: sync ## the stories with the real engine, on this machine (about 15 minutes
 stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; about 10 minutes)
 	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts && $(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'cluster and not nightly' --ignore e2e/cluster --durations=0
 
-nightly: sync ## all of these and what shows more of it, without what needs an idle cluster (about an hour)
-	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py
+nightly: sync ## all of these and what shows more of it (root; hours)
+	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN) pytest e2e -m cluster --ignore e2e/cluster --durations=0
 
 clean: ## remove what the targets above made in this folder
 	rm -rf .venv $(TOOLS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
