@@ -466,9 +466,14 @@ class ModelDeployment(Part):
         return self.spec.model.names[0] if self.spec.model.names else self.metadata.name
 
     @property
+    def chosen_names(self) -> tuple[str, ...]:
+        """The names that the manifest gives, canonical first."""
+        return tuple(self.spec.model.names) or (self.metadata.name,)
+
+    @property
     def claimed_names(self) -> tuple[str, ...]:
         """Every name clients may use, canonical first; who gets a contested one is decided by `naming.grant`."""
-        names = list(self.spec.model.names) or [self.metadata.name]
+        names = list(self.chosen_names)
         if self.spec.model.source.startswith("hf://"):
             hub_id = self.spec.model.source.removeprefix("hf://").split("@")[0]
             if hub_id not in names:

@@ -27,7 +27,10 @@ def object_name(base: str, *suffixes: str, limit: int = LABEL_LIMIT) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The names that lead to one model, and those it claimed in vain with their holder's id."""
+    """The names that lead to one model, and those its owner chose in vain with their holder's id.
+
+    Nobody chose the alias that comes with a hub's source: who does not get it misses nothing.
+    """
 
     names: tuple[str, ...]
     taken: tuple[tuple[str, str], ...]
@@ -43,7 +46,7 @@ def grant(models: Iterable[ModelDeployment]) -> dict[str, Grant]:
             held_by = holder.setdefault(name, md.id)
             if held_by == md.id:
                 own.append(name)
-            else:
+            elif name in md.chosen_names:
                 taken.append((name, held_by))
         grants[md.id] = Grant(tuple(own), tuple(taken))
     return grants

@@ -15,7 +15,7 @@ from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE = {"maxWaitSeconds": 30}
+PATIENCE = {"maxWaitSeconds": 20}
 SECRET = {"valueFrom": {"secretKeyRef": {"name": "hub-token", "key": "token"}}}
 
 
@@ -64,7 +64,9 @@ MISTAKES = {
         spec={"resources": {"gpu": 1, "gpuResource": "example.com/npu"}},
     ),
     "source-outside": Mistake(
-        "InvalidSpec", ("spec.model.source", "file://"), spec={"model": {"source": "file:///etc/shadow"}}
+        "InvalidSpec",
+        ("spec.model.source", "put the model on a claim and use pvc://"),
+        spec={"model": {"source": "file:///etc/shadow"}},
     ),
 }
 

@@ -64,3 +64,14 @@ def test_the_objects_name_is_the_default_name() -> None:
 
 def _names(*names: str) -> dict[str, object]:
     return {"source": "file:///m", "names": list(names)}
+
+
+def test_two_models_of_one_source_are_no_quarrel_over_its_id() -> None:
+    source = {"source": "hf://org/model"}
+    old = a_model("old", metadata={"creationTimestamp": "2026-01-01T00:00:00Z"}, model=source)
+    new = a_model("new", metadata={"creationTimestamp": "2026-01-02T00:00:00Z"}, model=source)
+
+    grants = naming.grant([new, old])
+
+    assert grants["default/old"].names == ("old", "org/model")
+    assert grants["default/new"] == naming.Grant(("new",), ())

@@ -119,16 +119,25 @@ def test_a_connection_that_the_server_wants_closed_is_not_used_again() -> None:
 class Server(asyncio.Protocol):
     """Answers each request with the same bytes, not before a moment."""
 
-    def __init__(self, answer: bytes, not_before: Callable[[], float], closings: "asyncio.Queue[None]") -> None:
+    def __init__(
+        self,
+        answer: bytes,
+        not_before: Callable[[], float],
+        closings: "asyncio.Queue[None]",
+        open_ones: set[asyncio.WriteTransport],
+    ) -> None:
         self._answer = answer
         self._closings = closings
         self._not_before = not_before
+        self._open_ones = open_ones
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+        self._open_ones.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._open_ones.discard(self._transport)
         self._closings.put_nowait(None)
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +150,8 @@ def run(answer: bytes, order: Order, stalls_seconds: float = 0.0) -> Sheet:
         begin = time.monotonic() + 0.1
         loop = asyncio.get_running_loop()
         closings: asyncio.Queue[None] = asyncio.Queue()
-        accept = partial(Server, answer, lambda: begin + stalls_seconds, closings)
+        open_ones: set[asyncio.WriteTransport] = set()
+        accept = partial(Server, answer, lambda: begin + stalls_seconds, closings, open_ones)
         server = await loop.create_server(accept, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
@@ -153,6 +163,10 @@ def run(answer: bytes, order: Order, stalls_seconds: float = 0.0) -> Sheet:
             return sheet
         finally:
             server.close()
+            for transport in list(open_ones):  # accepted late, on a busy machine
+                transport.abort()
+            await server.wait_closed()
+            await asyncio.sleep(0)
 
     return asyncio.run(both())
 

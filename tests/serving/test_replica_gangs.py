@@ -73,7 +73,7 @@ def test_a_rank_waits_for_its_head_and_tells_for_whom(tmp_path: Path) -> None:
         waiting.start()
         report = tmp_path / REPORT_FILE
         deadline = time.monotonic() + 10
-        while not report.exists() and time.monotonic() < deadline:
+        while not (report.exists() and report.read_text().endswith("\n")) and time.monotonic() < deadline:
             waiting.join(0.01)
         assert waiting.is_alive()
         assert Report.model_validate_json(report.read_text()).sentence == f"waits for rank 0 at {config.head}"

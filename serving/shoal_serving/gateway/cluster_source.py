@@ -6,7 +6,7 @@ The child may end, be killed or fall silent; what is known stays in force until 
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class ClusterSource:
             return f"could not be started ({error.strerror})"
         finally:
             if not creating.done() or creating.exception() is None:
-                await _end(await creating)
+                await _in_any_case(_end(await creating))
 
     async def _listen(self, child: asyncio.subprocess.Process) -> str:
         told = _told(child)
@@ -168,6 +168,16 @@ class _Batch:
             self.seen.add(route.uid)
         if in_force.get(route.uid) != route:
             self.routes[route.uid] = route
+
+
+async def _in_any_case(work: Coroutine[None, None, None]) -> None:
+    """Do it to its end, also when we are cancelled meanwhile."""
+    doing = asyncio.create_task(work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await doing
+        raise
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
