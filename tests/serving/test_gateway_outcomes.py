@@ -420,6 +420,34 @@ def test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_i
     asyncio.run(story())
 
 
+def test_a_connection_that_a_running_request_hands_back_ends_the_trial_of_its_replica(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            finish = asyncio.Event()
+
+            async def slow(call: fake_engine.Call) -> None:
+                call.head()
+                call.token("early ")
+                await call.flushed()
+                await finish.wait()
+                call.done()
+
+            a.script = [slow]
+            await put(gateway, a)
+            running = asyncio.create_task(ask(gateway, chat(stream=True)))
+            await soon(lambda: a.running == 1)
+            # New connections fail while an old one works, as on a machine that has too much to do.
+            a.refuse_new()
+            held = asyncio.create_task(ask(gateway, chat()))
+            await soon(lambda: gateway.metric("shoal_endpoints", state="out") == 1)
+            finish.set()
+            assert (await running).events[-1] == "[DONE]"
+            assert (await held).status == 200
+            assert [(await ask(gateway, chat())).status for _ in range(3)] == [200] * 3
+
+    asyncio.run(story())
+
+
 async def _six(gateway: Gateway) -> list[Answer]:
     return await asyncio.gather(*(ask(gateway, chat()) for _ in range(6)))
 

@@ -177,6 +177,11 @@ class FakeEngine:
             writer.transport.abort()
         await asyncio.sleep(0)
 
+    def refuse_new(self) -> None:
+        """Listen no more; what is connected stays."""
+        if self._server is not None:
+            self._server.close()
+
     def endpoint(self) -> Endpoint:
         return Endpoint(replica=self.name, uid=self.uid, host="127.0.0.1", port=self.port)
 

@@ -52,6 +52,8 @@ class LiveEndpoint(EndpointState):
             connection = self.idle.pop()
             if not connection.transport.is_closing():
                 connection.reused = True
+                # It proved once who it is. Where the replica is out, this is the trial, and nobody else would end it.
+                self.health.reached()
                 return connection
         return None
 
