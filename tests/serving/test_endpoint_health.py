@@ -74,13 +74,12 @@ class Open:
         """Nobody holds it any more."""
 
 
-def test_a_trial_is_made_with_a_new_connection() -> None:
+def test_a_trial_by_a_connection_that_was_handed_back_ends_the_outage() -> None:
     endpoint = LiveEndpoint(Endpoint(replica="m-0", uid="u", host="127.0.0.1", port=1), b"")
     endpoint.unreachable(10.0, "no connection")
     endpoint.idle.append(cast("Connection", Open()))  # one that was in use all the time, handed back meanwhile
-
     endpoint.health.begin()
 
-    assert endpoint.take_idle() is None
-    endpoint.health.reached()
     assert endpoint.take_idle() is not None
+    assert endpoint.health.is_open(10.0)
+    assert not endpoint.health.is_out

@@ -44,11 +44,8 @@ class LiveEndpoint(EndpointState):
         self.host_line = f"host: {host}:{facts.port}\r\n".encode()
 
     def take_idle(self) -> "Connection | None":
-        """The connection that was used last, if one is open; none while the endpoint is out.
-
-        What was handed back meanwhile waits: only the hello of a new connection tells how a trial went.
-        """
-        while self.idle and not self.health.out_seconds:
+        """The connection that was used last, if one is open."""
+        while self.idle:
             connection = self.idle.pop()
             if not connection.transport.is_closing():
                 connection.reused = True
