@@ -39,10 +39,10 @@ locks: sync ## compile the locks again: ours, the engine's and that of the stori
 wheel-test: sync ## the tests once more, against the built wheel
 	$(RUN) python tests/against_wheel.py
 
-e2e: sync ## the stories with the real engine, on this machine (about 15 minutes)
+e2e: sync ## the stories with the real engine, on this machine (20 minutes, 30 beside other work)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e --durations=0
 
-stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; about 10 minutes)
+stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; half an hour)
 	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts && $(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'cluster and not nightly' --ignore e2e/cluster --durations=0
 
 nightly: sync ## all of these and what shows more of it (root; hours)
