@@ -1,10 +1,6 @@
 """Out for a second, doubling to thirty, one trial at a time; busy for 50 ms, doubling to a second."""
 
-from typing import cast
-
-from shoal_api.routes import Endpoint
 from shoal_serving.gateway.endpoint_health import Health
-from shoal_serving.gateway.upstream import Connection, LiveEndpoint
 
 
 def test_out_doubles_from_one_second_to_thirty() -> None:
@@ -58,28 +54,3 @@ def test_busy_is_not_out() -> None:
     assert not health.is_out
     health.begin()
     assert not health.on_trial
-
-
-class Open:
-    """A connection that is there."""
-
-    def __init__(self) -> None:
-        self.transport = self
-        self.reused = False
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Nobody holds it any more."""
-
-
-def test_a_trial_by_a_connection_that_was_handed_back_ends_the_outage() -> None:
-    endpoint = LiveEndpoint(Endpoint(replica="m-0", uid="u", host="127.0.0.1", port=1), b"")
-    endpoint.unreachable(10.0, "no connection")
-    endpoint.idle.append(cast("Connection", Open()))  # one that was in use all the time, handed back meanwhile
-    endpoint.health.begin()
-
-    assert endpoint.take_idle() is not None
-    assert endpoint.health.is_open(10.0)
-    assert not endpoint.health.is_out
