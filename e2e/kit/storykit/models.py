@@ -12,6 +12,7 @@ from localkube.commands import Refused
 from storykit.installation import merged
 
 MODELS = "modeldeployments.shoal.dev"
+OF_SHOAL = "app.kubernetes.io/managed-by=shoal"
 BELONGINGS = "pods,services,endpointslices,secrets,serviceaccounts,controllerrevisions"
 READY_SECONDS = 90.0
 
@@ -122,8 +123,8 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 def _remove(cluster: Access, name: str) -> None:
     """The models first: a namespace that still has pods takes as long as these may need to drain."""
-    everything = ["--all", "-n", name, "--timeout=90s"]
-    cluster.kubectl("delete", MODELS, *everything)
-    if cluster.kubectl("get", "pods", "-n", name, "-o", "name"):
-        cluster.kubectl("wait", "--for=delete", "pods", *everything)
+    cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=90s")
+    replicas = ["-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
+    if cluster.kubectl("get", "pods", *replicas, "-o", "name"):
+        cluster.kubectl("wait", "--for=delete", "pods", *replicas, "--timeout=90s")
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
