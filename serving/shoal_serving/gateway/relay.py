@@ -415,6 +415,11 @@ class Relay(Client):
         self._exchange = None
         self.transport.abort()
 
+    def address(self) -> str:
+        """From where the client connects."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
     def _next(self) -> None:
         """The answer is written: go on with the next request, or close."""
         self._exchange = None
