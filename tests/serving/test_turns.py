@@ -28,7 +28,7 @@ def turns_of(waiting: tuple[Priority, ...], count: int, credit: Credit | None = 
         (("high", "normal"), "hhnhhhhnhh"),
         (("normal", "low"), "nnlnnnnlnn"),
         (("high", "low"), "hhhhhhhhlhhhhhhhh"),
-        (ALL, "hhnhhhhnhhlhhnhhhhnhh"),
+        (ALL, "hhnhhhhnhhlhhhnhhhnhh"),
     ],
 )
 def test_the_first_turns(waiting: tuple[Priority, ...], initials: str) -> None:

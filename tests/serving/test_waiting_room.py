@@ -136,12 +136,12 @@ def test_who_fills_the_room_gives_way(waiting: int, most: int, own: int, longest
 
 
 def test_the_newest_of_who_has_most_gives_way() -> None:
-    room = a_room(("a", 2), ("b", 5), ("c", 3))
+    room = a_room(("a", 2), ("b", 5), ("c", 4))
     assert room.newest_of_the_longest().number == 7
-    assert room.admission(Ticket(20, "b"), 10) is Admission.FULL
-    assert room.admission(Ticket(20, "c"), 10) is Admission.FULL
-    assert room.admission(Ticket(20, "a"), 10) is Admission.INSTEAD
-    assert room.admission(Ticket(20, "d"), 10) is Admission.INSTEAD
+    assert room.admission(Ticket(20, "b"), 11) is Admission.FULL
+    assert room.admission(Ticket(20, "c"), 11) is Admission.FULL
+    assert room.admission(Ticket(20, "a"), 11) is Admission.INSTEAD
+    assert room.admission(Ticket(20, "d"), 11) is Admission.INSTEAD
 
 
 def test_a_long_random_story_keeps_order_count_and_turns() -> None:

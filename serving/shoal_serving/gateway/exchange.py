@@ -166,6 +166,7 @@ class Exchange(Owner):
             return
         self._through(_COMPLETE)
         if self._reply.is_early:
+            self._line.dispatcher.release(attempt.endpoint)
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
             return
         self._reply.answer(attempt.status, lines + self._own_lines(attempt), body)
