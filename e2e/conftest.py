@@ -9,9 +9,10 @@ import pytest
 from localkube import access, caching, layout, our_images, state
 from localkube.access import GIVEN, Access
 from localkube.commands import run
-from storykit import installation, models
+from storykit import installation, models, nodes
 from storykit.installation import Installation
 from storykit.models import Models
+from storykit.nodes import SECOND, Nodes
 
 PLACE = layout.from_environment()
 
@@ -59,3 +60,22 @@ def story(shoal: Installation, request: pytest.FixtureRequest) -> Iterator[Model
     name = request.node.name.replace("_", "-").removeprefix("test-").split("[")[0][:40].strip("-")
     with models.namespace(shoal.cluster, f"story-{name}") as own:
         yield own
+
+
+@pytest.fixture
+def two_nodes(shoal: Installation) -> Iterator[Nodes]:
+    """A second node that takes pods while the story lasts. Name it behind `story`, which is tidied up with both."""
+    if not shoal.cluster.is_local:
+        pytest.skip("nodes of a cluster that was given are not ours to start, drain or kill")
+    with nodes.of_this_machine(shoal.cluster, PLACE) as two:
+        installation.load_images(PLACE, ["control", "simulator"], nodes=(SECOND,))
+        yield two
+
+
+@pytest.fixture(scope="session")
+def ray_image(cluster: Access) -> str:
+    """The real replica program with Ray, and the simulator as its engine."""
+    if not cluster.is_local:
+        pytest.skip("the image of the simulator inside Ray is put into the nodes of this machine's cluster only")
+    installation.load_images(PLACE, ["simulator-ray"])
+    return our_images.ALL["simulator-ray"].name
