@@ -20,7 +20,7 @@ from localkube.commands import Refused
 from storykit import installation, models
 from storykit.models import MODELS, Models
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 RELEASE = "tale"
 NAMESPACE = "story-chart"

@@ -17,7 +17,7 @@ from localkube import access, layout
 from localkube.access import Access
 from localkube.commands import Refused
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 MODELS = int(os.environ.get("SHOAL_SCALE_MODELS", "1000"))
 REST_SECONDS = 30

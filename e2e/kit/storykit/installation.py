@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ RELEASE = "shoal"
 NAMESPACE = "shoal-system"
 TAG = "dev"
 INSTALL_SECONDS = 180
+GIVEN = "SHOAL_E2E_INSTALLATION"
+"""The address and the key of an installation that somebody else made and takes away."""
 
 VALUES: Mapping[str, Any] = {
     "images": {
@@ -54,6 +57,16 @@ class Installation:
         """Until a Deployment of ours is rolled out, such as `deployment/shoal-gateway`."""
         words = ["rollout", "status", workload, "-n", NAMESPACE, f"--timeout={seconds}s"]
         self.cluster.kubectl(*words, timeout_seconds=seconds + 10)
+
+    def to_environment(self) -> dict[str, str]:
+        """What `from_environment` makes the same installation of, in another process."""
+        return {GIVEN: json.dumps({"url": self.url, "key": self.key})}
+
+
+def from_environment(cluster: Access) -> Installation | None:
+    """The installation that is there already, where one is named."""
+    given = os.environ.get(GIVEN)
+    return Installation(cluster, **json.loads(given)) if given else None
 
 
 def load_images(place: Layout, names: Sequence[str], nodes: Sequence[int] = (1,)) -> None:
