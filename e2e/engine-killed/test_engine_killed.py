@@ -17,10 +17,14 @@ SLOW = ("--simulate-gap-seconds", "0.1")
 READY_SECONDS = 240.0
 KILL = """
 import os, pathlib, signal
-for each in pathlib.Path("/proc").glob("[0-9]*"):
-    if (each / "cmdline").read_bytes().startswith(b"ray::ServeReplica"):
-        os.kill(int(each.name), signal.SIGKILL)
-        print("killed", each.name)
+for each in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        is_the_engine = each.read_bytes().startswith(b"ray::ServeReplica")
+    except OSError:  # it ended meanwhile
+        continue
+    if is_the_engine:
+        os.kill(int(each.parent.name), signal.SIGKILL)
+        print("killed", each.parent.name)
 """
 
 
