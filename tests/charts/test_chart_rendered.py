@@ -297,6 +297,28 @@ def test_every_replica_is_reached_at_its_port_by_gateways_alone() -> None:
         assert who_may_reach(rendered, pod, 30000) == [gateway]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "ours"),
+    [
+        ([], ["not-ready", "unreachable"]),
+        ([{"key": "spot", "operator": "Exists"}], ["not-ready", "unreachable"]),
+        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 300}], ["not-ready"]),
+        ([{"operator": "Exists"}], []),
+    ],
+)
+@pytest.mark.parametrize("program", ["operator", "gateway"])
+def test_a_program_leaves_an_absent_node_soon_unless_the_values_say_otherwise(
+    program: str, chosen: list[Manifest], ours: list[str]
+) -> None:
+    deployment = one(render({program: {"tolerations": chosen}}), "Deployment", f"shoal-{program}")
+    tolerations = deployment["spec"]["template"]["spec"]["tolerations"]
+
+    assert [each for each in tolerations if each in chosen] == chosen
+    added = [each for each in tolerations if each not in chosen]
+    assert [each["key"] for each in added] == [f"node.kubernetes.io/{name}" for name in ours]
+    assert {each["tolerationSeconds"] for each in added} <= {30}
+
+
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:
     for seconds, grace in ((0, 37), (90, 90)):
         values = {"gateway": {"drainSeconds": 5, "settleSeconds": 2, "terminationGracePeriodSeconds": seconds}}
