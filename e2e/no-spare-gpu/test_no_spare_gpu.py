@@ -10,7 +10,7 @@ from storykit.ledger import asking
 from storykit.models import Models, a_model
 from storykit.rollouts import GPU_MODEL, Lowest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("replicas", [2, 1])

@@ -102,8 +102,11 @@ class ClusterWorld:
             self._store.lost(REVISION, record)
 
     def manner(self, md: ModelDeployment, revision: str) -> Manner:
-        records = {kinds.revision(record): record for record in self._of(REVISION, md.metadata.uid)}
-        own_class = records[revision]["data"]["template"]["spec"].get("priorityClassName", "")
+        records = self._of(REVISION, md.metadata.uid)
+        template = next((r["data"]["template"] for r in records if kinds.revision(r) == revision), None)
+        own_class = (
+            template["spec"].get("priorityClassName", "") if template else md.spec.scheduling.priority_class_name
+        )
         surge_class = self._installation.surge_priority_class
         return surging.manner(md.spec.rollout.strategy, own_class, surge_class, self._trying_out.classes)
 
