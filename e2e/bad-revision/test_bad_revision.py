@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 WORDS = "the weights are for another architecture"
 GIVES_UP = ("--simulate-fail-at", "Engine", "--simulate-fail-permanently", "true", "--simulate-fail-sentence", WORDS)

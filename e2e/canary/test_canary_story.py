@@ -10,7 +10,7 @@ from storykit.ledger import asking
 from storykit.models import Models, a_model
 from storykit.replicas import journal
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 HOW = {"canary": {"replicas": 1}, "drainSeconds": 20}
 PACE = ("--simulate-gap-seconds", "0.05")
