@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ import yaml
 
 from fake_engine import MASTER_KEY
 from gateway_process import CREATED, a_gateway
+from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute
@@ -89,7 +89,7 @@ class BareReplicas:
         self.url = f"http://127.0.0.1:{self.gateway.port}/v1"
 
     def start(self, number: int) -> ReplicaConfig:
-        port = a_free_port()
+        port = a_port()
         directory = self.folder / f"r{number}-{port}"
         directory.mkdir()
         config = ReplicaConfig(
@@ -148,7 +148,7 @@ class House:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.kills = 0
-        listen = f"127.0.0.1:{a_free_port()}"
+        listen = f"127.0.0.1:{a_port()}"
         self.url = f"http://{listen}/v1"
         spec = {
             "model": {"source": f"file://{MODELS / model}", "names": ["m"]},
@@ -213,12 +213,6 @@ def until(fact: Callable[[], bool], seconds: float, what: str) -> None:
     while not fact():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.2)
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

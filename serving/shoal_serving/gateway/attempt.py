@@ -297,9 +297,10 @@ class Attempt:
     def _has_ended(self) -> bool:
         """Whether what was passed on last is the end of a whole stream."""
         endings = self.owner.surface.endings
-        if not endings:
-            return True
-        return any(mark in self._last_block for mark in endings)
+        for mark in endings:
+            if self._last_block.rfind(mark) >= 0:
+                return True
+        return not endings
 
     def _pass_on_more(self, connection: Connection) -> None:
         """Called for every read of a committed answer that is no stream."""
