@@ -53,7 +53,7 @@ def main() -> int:
         _write(DOCS / "benchmarks.json", found.to_text())
         _write(DOCS / "benchmarks.md", page.page(found))
         _write(DOCS / page.PLOT, plot.svg(found))
-    return 1 if any(peer.left_out for peer in found.peers.values()) else 0
+    return 1 if any(peer.left_out or peer.broken for peer in found.peers.values()) else 0
 
 
 def _measure(flags: argparse.Namespace) -> Outcome:
@@ -117,6 +117,7 @@ def _round(
     entry.rounds.append(measured.values)
     entry.faults += [f"{part}: {fault}" for part, fault in measured.faults.items()]
     entry.commands |= measured.commands
+    entry.broken |= measured.broken
 
 
 def _install(peers: list[Peer], found: Outcome) -> dict[str, Installed | None]:
