@@ -148,7 +148,8 @@ class House:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.kills = 0
-        listen = f"127.0.0.1:{a_port()}"
+        port = a_port()
+        listen = f"127.0.0.1:{port}"
         self.url = f"http://{listen}/v1"
         spec = {
             "model": {"source": f"file://{MODELS / model}", "names": ["m"]},
@@ -159,7 +160,9 @@ class House:
         manifest = {"apiVersion": "shoal.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "m"}}
         file = folder / "models.yaml"
         file.write_text(yaml.safe_dump(manifest | {"spec": spec}))
-        self.environment = os.environ | {"SHOAL_HOME": str(folder / "home"), "XDG_RUNTIME_DIR": str(folder / "run")}
+        home = folder / "home"
+        self.gateway_log = home / "run" / str(port) / "logs" / "gateway.log"
+        self.environment = os.environ | {"SHOAL_HOME": str(home), "XDG_RUNTIME_DIR": str(folder / "run")}
         self.output = folder / "up.log"
         self._out = self.output.open("w")
         self.process = subprocess.Popen(
@@ -181,8 +184,9 @@ class House:
 
     def until_ready(self) -> None:
         def ready() -> bool:
-            assert self.process.poll() is None, self.log()
-            if "all models are ready" not in self.log():
+            said = self.output.read_text()
+            assert self.process.poll() is None, said
+            if "all models are ready" not in said:
                 return False
             replicas = self.replicas()
             restarts = sum(replica["restarts"] for replica in replicas)
@@ -200,7 +204,7 @@ class House:
         raise AssertionError(f"{victim} does not run")
 
     def log(self) -> str:
-        return self.output.read_text()
+        return self.gateway_log.read_text()
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)

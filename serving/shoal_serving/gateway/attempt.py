@@ -258,7 +258,8 @@ class Attempt:
                     return
             if data and not self._forward(data, connection.complete):
                 return
-        if connection.complete:
+        # Behind the last event nothing is missing, not even where the connection ended without the end of the body.
+        if connection.complete or (connection.lost and self.owner.surface.endings and self._has_ended()):
             self._stream_ended(connection)
         elif connection.lost:
             self._cut("the connection to the replica was lost")
