@@ -7,7 +7,6 @@ completion events become the client's kind of events again.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from shoal_serving.gateway import sse
@@ -35,15 +34,17 @@ _COMPLETIONS_DEFAULT = 16
 """OpenAI's default of `max_tokens` for completions; chat has none."""
 
 
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What is kept of the client's request, once the request itself is no longer needed."""
 
-    path: str
-    sampling: Mapping[str, Any]
-    most: int | None
-    """Tokens the answer may have; None where the client set no limit."""
-    wants_usage: bool
+    __slots__ = ("most", "path", "sampling", "wants_usage")
+
+    def __init__(self, path: str, sampling: Mapping[str, Any], most: int | None, wants_usage: bool) -> None:
+        self.path = path
+        self.sampling = sampling
+        self.most = most
+        """Tokens the answer may have; None where the client set no limit."""
+        self.wants_usage = wants_usage
 
     @staticmethod
     def of(path: str, body: Mapping[str, Any]) -> "Wish":
