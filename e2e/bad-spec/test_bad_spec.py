@@ -75,29 +75,30 @@ MISTAKES = {
 def test_a_condition_an_event_and_the_answer_say_what_to_do_and_mending_is_enough(
     shoal: Installation, story: Models, tmp_path: Path, mistake: Mistake
 ) -> None:
+    name = f"bad-{mistake.reason.lower()}"
     before = _starts(shoal)
-    story.apply(a_model("bad", *mistake.args, queue=PATIENCE, **(mistake.spec or {})))
-    story.until(lambda: "bad" in story.status("bad").get("names", []), "the model is known by its name", 60, "bad")
-    with asking(shoal.cluster, tmp_path, shoal.url, "bad", "--rate", "1", "--seconds", "1", key=shoal.key) as held:
-        sentence = story.wait_reason("bad", "Ready", mistake.reason)
+    story.apply(a_model(name, *mistake.args, queue=PATIENCE, **(mistake.spec or {})))
+    story.until(lambda: name in story.status(name).get("names", []), "the model is known by its name", 60, name)
+    with asking(shoal.cluster, tmp_path, shoal.url, name, "--rate", "1", "--seconds", "1", key=shoal.key) as held:
+        sentence = story.wait_reason(name, "Ready", mistake.reason)
         _says(mistake.says, sentence)
         story.until(
             lambda: any(
                 reason == mistake.reason and all(words in message for words in mistake.says)
-                for reason, message in story.events("bad")
+                for reason, message in story.events(name)
             ),
             f"an Event {mistake.reason} says so, too",
             20,
-            "bad",
+            name,
         )
         held.client.wait(90)
         (entry,) = held.finish()
         assert (entry.status, entry.outcome) == (503, "refused"), held.told()
         _says(mistake.says, json.loads(entry.because)["error"]["message"])
 
-    story.apply(a_model("bad", queue=PATIENCE))
-    story.wait_ready("bad")
-    _served(shoal, tmp_path, "bad")
+    story.apply(a_model(name, queue=PATIENCE))
+    story.wait_ready(name)
+    _served(shoal, tmp_path, name)
     assert _starts(shoal) == before, "neither operator nor gateway was started again"
 
 

@@ -8,7 +8,7 @@ from storykit.installation import NAMESPACE, Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 GATEWAY = "deployment/shoal-gateway"
 

@@ -10,7 +10,7 @@ from storykit.installation import NAMESPACE, RELEASE, Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("gpus")]
 
 CLIENT = Path(__file__).with_name("client.py")
 ADDRESS = f"http://{RELEASE}-gateway.{NAMESPACE}.svc/v1"

@@ -77,10 +77,14 @@ class ClusterWorld:
         """
         uid, namespace = md.metadata.uid, md.metadata.namespace
         gang = objects.gang_service(md)
-        wished = [objects.service(md), objects.service_account(md), *([gang] if gang else [])]
+        account = objects.service_account(md, self._master_key)
+        wished = [objects.service(md), account, *([gang] if gang else [])]
         found = [*self._of(SERVICE, uid), *self._of(SERVICE_ACCOUNT, uid)]
         for manifest in upkeep.to_apply(wished, found):
             kind = kinds.of(manifest)
+            if manifest is account:
+                # The Secret first: the account says that it is written.
+                await self._apply_own(SECRET, objects.secret(md, self._master_key), uid, is_known=False)
             await self._apply_own(kind, manifest, uid, is_known=_has(found, manifest))
         await self._record(md, revision)
         records, its_pods = self._of(REVISION, uid), self._of(POD, uid)

@@ -51,9 +51,15 @@ def gang_service_name(md: ModelDeployment) -> str:
     return _service_name(md, _OURS, "gang")
 
 
-def service_account(md: ModelDeployment) -> Manifest:
-    """Whom the model's pods are to the API server: somebody who may do nothing and holds no token."""
-    return _object(md, "v1", "ServiceAccount", own_name(md)) | {"automountServiceAccountToken": False}
+def service_account(md: ModelDeployment, master_key: bytes) -> Manifest:
+    """Whom the model's pods are to the API server: somebody who may do nothing and holds no token.
+
+    It says which key the Secret holds, so that nobody has to read Secrets to see that the master key is another.
+    """
+    made = _object(md, "v1", "ServiceAccount", own_name(md)) | {"automountServiceAccountToken": False}
+    key = proof.model_key(master_key, md.metadata.uid)
+    made["metadata"]["annotations"] = {labels.KEY: proof.fingerprint(key)}
+    return made
 
 
 def secret(md: ModelDeployment, master_key: bytes) -> Manifest:

@@ -2,12 +2,14 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localkube import images, our_images
+from localkube import images, our_images, waiting
 from localkube.access import Access
 from localkube.layout import Layout
 
@@ -16,6 +18,8 @@ RELEASE = "shoal"
 NAMESPACE = "shoal-system"
 TAG = "dev"
 INSTALL_SECONDS = 180
+GIVEN = "SHOAL_E2E_INSTALLATION"
+"""The address and the key of an installation that somebody else made and takes away."""
 
 VALUES: Mapping[str, Any] = {
     "images": {
@@ -55,6 +59,16 @@ class Installation:
         words = ["rollout", "status", workload, "-n", NAMESPACE, f"--timeout={seconds}s"]
         self.cluster.kubectl(*words, timeout_seconds=seconds + 10)
 
+    def to_environment(self) -> dict[str, str]:
+        """What `from_environment` makes the same installation of, in another process."""
+        return {GIVEN: json.dumps({"url": self.url, "key": self.key})}
+
+
+def from_environment(cluster: Access) -> Installation | None:
+    """The installation that is there already, where one is named."""
+    given = os.environ.get(GIVEN)
+    return Installation(cluster, **json.loads(given)) if given else None
+
 
 def load_images(place: Layout, names: Sequence[str], nodes: Sequence[int] = (1,)) -> None:
     """Build our images where their inputs changed, and put them into these nodes of the local cluster."""
@@ -91,6 +105,24 @@ def uninstall(cluster: Access) -> None:
     words = ["--namespace", NAMESPACE, "--ignore-not-found", "--wait"]
     cluster.run(["helm", "uninstall", RELEASE, *words], timeout_seconds=INSTALL_SECONDS)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
+
+
+@contextmanager
+def paused(cluster: Access) -> Iterator[None]:
+    """The shared installation's operator, if there is one, does nothing for a while; its models are served on."""
+    name, where = f"{RELEASE}-operator", ["-n", NAMESPACE]
+    before = cluster.kubectl(
+        "get", "deployment", name, *where, "--ignore-not-found", "-o", "jsonpath={.spec.replicas}"
+    ).strip()
+    pods = ["pods", *where, "-l", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"]
+    if before:
+        cluster.kubectl("scale", "deployment", name, *where, "--replicas=0")
+        waiting.until(lambda: not cluster.get(*pods)["items"], what="paused operator", seconds=60)
+    try:
+        yield
+    finally:
+        if before:
+            cluster.kubectl("scale", "deployment", name, *where, f"--replicas={before}")
 
 
 def _tidy(cluster: Access) -> None:
