@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from shoal_api.token_ids import DIGITS, MARK, OF_PROMPT
 from shoal_serving.gateway import sse
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -91,25 +92,45 @@ class Transcript:
 
     def take(self, events: bytes) -> bytes:
         """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
+        pieces = events.split(MARK)
+        if len(pieces) == 1:
+            return self._take_inside(events)
+        self._tail = events
+        shown = b"".join(pieces[::2])
+        found = pieces[1::2]
+        if not self._first:
+            self._first = shown[: shown.find(b"\n\n") + 2] or shown
+            if found[0].startswith(OF_PROMPT):
+                self._prompt = found.pop(0)[1:]
+        ids = b",".join(found)
+        if ids.isdigit() or not ids.translate(None, DIGITS):
+            self._ids += ids
+            self._ids += b","
+        else:
+            self._prompt = b""
+        return shown
+
+    def _take_inside(self, events: bytes) -> bytes:
+        """The same where ids are fields of the events, as a replica sends them that does not know of MARK."""
         if not self._first:
             events = self._begin(events)
-        # Cut and joined rather than matched: it runs for every read of every stream that can be continued.
+        # Cut and joined rather than matched, which takes twice as long.
         pieces = events.split(_IDS_BEGIN)
         if len(pieces) == 1:
             if self._prompt:
                 self._tail = (self._tail + events)[-_TAIL_LIMIT:]
             return events
         self._tail = events
-        shown = [pieces[0]]
+        shown = pieces[:1]
         found: list[bytes] = []
         for at in range(1, len(pieces)):
             ids, _, after = pieces[at].partition(b"]")
             found.append(ids)
             shown.append(after)
-        ids = b",".join(found)
-        if not ids.isdigit() and ids.translate(None, _DIGITS):
+        listed = b",".join(found)
+        if not listed.isdigit() and listed.translate(None, _DIGITS):
             return self._without_ids(pieces)
-        self._ids += ids
+        self._ids += listed
         self._ids += b","
         return _NO_IDS.join(shown)
 
