@@ -26,7 +26,7 @@ _NOT_FOR_COMPLETIONS = frozenset(
 
 _IDS_BEGIN = b'"token_ids":['
 _NO_IDS = b'"token_ids":null'
-_DIGITS = b"0123456789, "
+_DIGITS = DIGITS + b" "
 _PROMPT_IDS_BEGIN = b'"prompt_token_ids":['
 _NO_PROMPT_IDS = b'"prompt_token_ids":null'
 _TAIL_LIMIT = 16 * 1024
@@ -114,7 +114,6 @@ class Transcript:
         """The same where ids are fields of the events, as a replica sends them that does not know of MARK."""
         if not self._first:
             events = self._begin(events)
-        # Cut and joined rather than matched, which takes twice as long.
         pieces = events.split(_IDS_BEGIN)
         if len(pieces) == 1:
             if self._prompt:
@@ -122,16 +121,13 @@ class Transcript:
             return events
         self._tail = events
         shown = pieces[:1]
-        found: list[bytes] = []
-        for at in range(1, len(pieces)):
-            ids, _, after = pieces[at].partition(b"]")
-            found.append(ids)
-            shown.append(after)
-        listed = b",".join(found)
-        if not listed.isdigit() and listed.translate(None, _DIGITS):
-            return self._without_ids(pieces)
-        self._ids += listed
-        self._ids += b","
+        for piece in pieces[1:]:
+            ids, bracket, after = piece.partition(b"]")
+            if bracket and not ids.translate(None, _DIGITS):
+                shown.append(after)
+                self._ids += ids + b","
+            else:
+                shown[-1] += _IDS_BEGIN + piece
         return _NO_IDS.join(shown)
 
     def _begin(self, events: bytes) -> bytes:
@@ -145,19 +141,6 @@ class Transcript:
                 events = events[:start] + _NO_PROMPT_IDS + events[end + 1 :]
         self._first = events[: events.find(b"\n\n") + 2] or events
         return events
-
-    def _without_ids(self, pieces: list[bytes]) -> bytes:
-        """The same where not all that follows the name is ids."""
-        shown = pieces[:1]
-        for piece in pieces[1:]:
-            ids, bracket, after = piece.partition(b"]")
-            if bracket and not ids.translate(None, _DIGITS):
-                shown.append(after)
-                self._ids += ids
-                self._ids += b","
-            else:
-                shown[-1] += _IDS_BEGIN + piece
-        return _NO_IDS.join(shown)
 
     @property
     def finished(self) -> bool:
