@@ -67,6 +67,16 @@ def test_ids_beside_the_events_are_the_same_as_ids_in_them() -> None:
     assert apart.finished
 
 
+def test_the_prompt_of_the_replica_that_goes_on_is_not_the_clients() -> None:
+    transcript = _running()
+    transcript.resume(0)
+    rest = _continued("d", 13).replace(b'"logprobs"', b'"prompt_token_ids":[4,5,6,10,11,12],"logprobs"')
+
+    assert b"token_ids" not in transcript.show(token_ids.moved(rest))
+    assert transcript.prompt_ids() == [4, 5, 6]
+    assert transcript.ids() == [10, 11, 12, 13]
+
+
 def test_what_is_no_id_beside_an_event_is_not_continued_from() -> None:
     transcript = _running()
 

@@ -98,10 +98,12 @@ class Transcript:
         self._tail = events
         shown = b"".join(pieces[::2])
         found = pieces[1::2]
+        if found[0].startswith(OF_PROMPT):
+            ids = found.pop(0)
+            if not self._first:  # the prompt of a replica that goes on is ours with what was answered
+                self._prompt = ids[1:]
         if not self._first:
             self._first = shown[: shown.find(b"\n\n") + 2] or shown
-            if found[0].startswith(OF_PROMPT):
-                self._prompt = found.pop(0)[1:]
         ids = b",".join(found)
         if ids.isdigit() or not ids.translate(None, DIGITS):
             self._ids += ids
