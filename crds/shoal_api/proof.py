@@ -25,8 +25,6 @@ CONTINUE_HEADER = "x-shoal-continue"
 """On a token prompt that continues a cut answer: how many of its last ids are answer, which the replica may drop."""
 DROPPED_HEADER = "x-shoal-dropped"
 """In the answer to such a request: how many trailing ids the replica dropped, since they end inside a character."""
-IDS_HEADER = "x-shoal-ids"
-"""On a request for a stream with token ids: the replica sends them as `shoal_api.token_ids` says."""
 
 NONCE_CHARACTERS = 32
 

@@ -19,7 +19,6 @@ from shoal_serving.replica import config as configuration
 from shoal_serving.replica import forking, ranks
 from shoal_serving.replica.admission import Admission
 from shoal_serving.replica.door import Door
-from shoal_serving.replica.ids_apart import IdsApart
 from shoal_serving.replica.resuming import Resuming
 
 
@@ -32,7 +31,7 @@ async def serve(engine: Any, config: ReplicaConfig) -> None:
     vllm = engine.Engine(engine.parse(config, ranks.lay_out(config)))
     app = await vllm.start()
     admission = Admission(configuration.read_model_key(config), config.replica_uid, 0.0)
-    door = Door(Resuming(IdsApart(app), vllm.text_of, vllm.default_max_tokens), admission, _Always(), time.monotonic)
+    door = Door(Resuming(app, vllm.text_of, vllm.default_max_tokens), admission, _Always(), time.monotonic)
     server = uvicorn.Server(
         uvicorn.Config(door, host=config.host, port=config.port, lifespan="off", log_level="warning")
     )

@@ -4,13 +4,11 @@ import asyncio
 import base64
 import json
 import math
-import re
 import struct
-from typing import Any
 
 import pytest
 
-from shoal_api import proof, token_ids
+from shoal_api import proof
 from shoal_serving.simulator.knobs import Knobs
 from simulated import CHAT, a_chat, run_async, simulated
 
@@ -63,23 +61,6 @@ def test_a_chat_can_be_continued_by_token_ids_over_the_wire(kind: str) -> None:
                 assert dropped == 0 or kind == "bytes"
                 assert unbroken.text == before + rest.text
                 assert rest.headers[proof.DROPPED_HEADER] == str(dropped)
-
-    run_async(main())
-
-
-@pytest.mark.parametrize("path", [CHAT, TEXT])
-def test_ids_are_sent_beside_the_events_where_they_are_asked_for_so(path: str) -> None:
-    async def main() -> None:
-        async with simulated(Knobs()) as engine:
-            request: dict[str, Any] = {"model": "m", "prompt": "once"} if path == TEXT else a_chat()
-            request |= {"stream": True, "return_token_ids": True, "max_tokens": 5, "ignore_eos": True}
-            same = {"x-request-id": "same"}
-            for _ in range(2):  # the second is answered from the plan that was kept
-                inside = await engine.ask("POST", path, request, same)
-                beside = await engine.ask("POST", path, request, same | {proof.IDS_HEADER: "apart"})
-                assert b'token_ids":[' not in beside.body
-                created = rb'"created":\d+'
-                assert re.sub(created, b"", beside.body) == re.sub(created, b"", token_ids.moved(inside.body))
 
     run_async(main())
 

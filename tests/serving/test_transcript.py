@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from shoal_api import token_ids
 from shoal_serving.gateway import sse
 from shoal_serving.gateway.transcript import CHAT, COMPLETIONS, Transcript, Wish
 
@@ -54,34 +53,6 @@ def test_the_client_never_sees_the_ids() -> None:
         "a",
         "b",
     ]
-
-
-def test_ids_beside_the_events_are_the_same_as_ids_in_them() -> None:
-    reads = [FIRST, _said("a", 10) + _said("bc", 11, 12), _said("d", 13, finish="stop"), b"data: [DONE]\n\n"]
-    inside, apart = Transcript(Wish.of(CHAT, _chat())), Transcript(Wish.of(CHAT, _chat()))
-
-    assert [apart.take(token_ids.moved(read)) for read in reads] == [inside.take(read) for read in reads]
-    assert apart.prompt_ids() == inside.prompt_ids() == [4, 5, 6]
-    assert apart.ids() == inside.ids() == [10, 11, 12, 13]
-    assert apart.head() == inside.head()
-    assert apart.finished
-
-
-def test_the_prompt_of_the_replica_that_goes_on_is_not_the_clients() -> None:
-    transcript = _running()
-    transcript.resume(0)
-    rest = _continued("d", 13).replace(b'"logprobs"', b'"prompt_token_ids":[4,5,6,10,11,12],"logprobs"')
-
-    assert b"token_ids" not in transcript.show(token_ids.moved(rest))
-    assert transcript.prompt_ids() == [4, 5, 6]
-    assert transcript.ids() == [10, 11, 12, 13]
-
-
-def test_what_is_no_id_beside_an_event_is_not_continued_from() -> None:
-    transcript = _running()
-
-    assert transcript.take(token_ids.moved(_said("d", 13)).replace(b"13", b"x")) == _said("d").replace(b"[]", b"null")
-    assert not transcript.can_continue
 
 
 def test_text_that_looks_like_ids_stays() -> None:

@@ -69,12 +69,10 @@ def check(
         model_line = line.alias_line
         outgoing = _outgoing(body, asked, line.served_name)
     transcript = None
-    ids_line = b""
     if asked.stream and line.is_exact and isinstance(asked, Asked) and isinstance(outgoing, bytes):
         transcript = continuation.begin(surface.path, asked.fields, outgoing, route)
         if transcript is not None:
             outgoing = continuation.asking_for_ids(outgoing)
-            ids_line = continuation.IDS_LINE
     trace = read.traceparent
     if not trace:
         trace = switchboard.new_trace(switchboard.new_request_id() if read.request_id else request_id)
@@ -82,7 +80,7 @@ def check(
         line,
         asked.stream,
         outgoing,
-        b"%bx-request-id: %b\r\ntraceparent: %b\r\n%b" % (read.forwarded, request_id, trace, ids_line),
+        b"%bx-request-id: %b\r\ntraceparent: %b\r\n" % (read.forwarded, request_id, trace),
         b"x-request-id: %b\r\n%b" % (request_id, model_line),
         request_id,
         caller,

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from shoal_api import proof
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway.transcript import CHAT, COMPLETIONS, Transcript, Wish
 
@@ -26,9 +25,6 @@ _LOOKED_AT = frozenset(
 )
 
 _KEPT_BYTES = 16 * 1024
-
-IDS_LINE: Final = f"{proof.IDS_HEADER}: apart\r\n".encode()
-"""With a request that asks for ids: they need not be searched in the events."""
 
 
 def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> str:

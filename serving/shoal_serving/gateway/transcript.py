@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from shoal_api.token_ids import DIGITS, MARK, OF_PROMPT
 from shoal_serving.gateway import sse
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -26,7 +25,7 @@ _NOT_FOR_COMPLETIONS = frozenset(
 
 _IDS_BEGIN = b'"token_ids":['
 _NO_IDS = b'"token_ids":null'
-_DIGITS = DIGITS + b" "
+_DIGITS = b"0123456789, "
 _PROMPT_IDS_BEGIN = b'"prompt_token_ids":['
 _NO_PROMPT_IDS = b'"prompt_token_ids":null'
 _TAIL_LIMIT = 16 * 1024
@@ -92,44 +91,26 @@ class Transcript:
 
     def take(self, events: bytes) -> bytes:
         """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
-        pieces = events.split(MARK)
-        if len(pieces) == 1:
-            return self._take_inside(events)
-        self._tail = events
-        shown = b"".join(pieces[::2])
-        found = pieces[1::2]
-        if found[0].startswith(OF_PROMPT):
-            ids = found.pop(0)
-            if not self._first:  # the prompt of a replica that goes on is ours with what was answered
-                self._prompt = ids[1:]
-        if not self._first:
-            self._first = shown[: shown.find(b"\n\n") + 2] or shown
-        ids = b",".join(found)
-        if ids.isdigit() or not ids.translate(None, DIGITS):
-            self._ids += ids
-            self._ids += b","
-        else:
-            self._prompt = b""
-        return shown
-
-    def _take_inside(self, events: bytes) -> bytes:
-        """The same where ids are fields of the events, as a replica sends them that does not know of MARK."""
         if not self._first:
             events = self._begin(events)
+        # Cut and joined rather than matched: it runs for every read of every stream that can be continued.
         pieces = events.split(_IDS_BEGIN)
         if len(pieces) == 1:
             if self._prompt:
                 self._tail = (self._tail + events)[-_TAIL_LIMIT:]
             return events
         self._tail = events
-        shown = pieces[:1]
-        for piece in pieces[1:]:
-            ids, bracket, after = piece.partition(b"]")
-            if bracket and not ids.translate(None, _DIGITS):
-                shown.append(after)
-                self._ids += ids + b","
-            else:
-                shown[-1] += _IDS_BEGIN + piece
+        shown = [pieces[0]]
+        found: list[bytes] = []
+        for at in range(1, len(pieces)):
+            ids, _, after = pieces[at].partition(b"]")
+            found.append(ids)
+            shown.append(after)
+        ids = b",".join(found)
+        if not ids.isdigit() and ids.translate(None, _DIGITS):
+            return self._without_ids(pieces)
+        self._ids += ids
+        self._ids += b","
         return _NO_IDS.join(shown)
 
     def _begin(self, events: bytes) -> bytes:
@@ -143,6 +124,19 @@ class Transcript:
                 events = events[:start] + _NO_PROMPT_IDS + events[end + 1 :]
         self._first = events[: events.find(b"\n\n") + 2] or events
         return events
+
+    def _without_ids(self, pieces: list[bytes]) -> bytes:
+        """The same where not all that follows the name is ids."""
+        shown = pieces[:1]
+        for piece in pieces[1:]:
+            ids, bracket, after = piece.partition(b"]")
+            if bracket and not ids.translate(None, _DIGITS):
+                shown.append(after)
+                self._ids += ids
+                self._ids += b","
+            else:
+                shown[-1] += _IDS_BEGIN + piece
+        return _NO_IDS.join(shown)
 
     @property
     def finished(self) -> bool:

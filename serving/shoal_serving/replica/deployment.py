@@ -14,7 +14,6 @@ from shoal_serving.replica import engine_log, engines, environment, forking, ran
 from shoal_serving.replica.admission import Admission
 from shoal_serving.replica.door import App, Door
 from shoal_serving.replica.engine_args import RefusedArgument
-from shoal_serving.replica.ids_apart import IdsApart
 from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Notebook, Serving, Vital
 from shoal_serving.replica.ranks import Layout
 from shoal_serving.replica.resuming import Resuming
@@ -67,7 +66,7 @@ class Replica:
         await self._test(app, config.served_name, notebook)
         new_key = configuration.KeyFile(config).changed
         admission = Admission(key, config.replica_uid, config.settle_seconds, new_key=new_key)
-        resuming = Resuming(IdsApart(app), self._engine.text_of, self._engine.default_max_tokens)
+        resuming = Resuming(app, self._engine.text_of, self._engine.default_max_tokens)
         self._door = Door(resuming, admission, self, time.monotonic)
         self._ready = True
 

@@ -12,7 +12,7 @@ from shoal_serving.simulator.service import Service
 
 _MOST_WAITING = 64
 _NOT_CARRIED = frozenset({b"connection", b"content-length", b"transfer-encoding", b"expect", b"date", b"server"})
-_DONE_BEFORE = frozenset({proof.CONTINUE_HEADER.encode(), proof.IDS_HEADER.encode()})
+_DONE_BEFORE = frozenset({proof.CONTINUE_HEADER.encode()})
 """What the replica in front has done already and the simulator would do again."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
-from shoal_api import proof, token_ids
+from shoal_api import proof
 
 ID = "\x00"
 """Stands in a planned text where the answer's id goes."""
@@ -58,15 +58,6 @@ class Plan:
     blocks: tuple[int, ...] | None = None
     """Hashes of the prompt's blocks, once the cache has asked for them."""
     _framed: dict[int, tuple[int, Frames]] = field(default_factory=dict)
-
-    def move_ids(self) -> None:
-        """As the real replica does before the gateway sees them."""
-        self.steps = tuple(
-            tuple(
-                token_ids.moved(event.encode(errors="surrogatepass")).decode(errors="surrogatepass") for event in step
-            )
-            for step in self.steps
-        )
 
     def frames(self, id_length: int, second: int) -> Frames:
         """The bytes for an id of this length in this second; worked out at most once a second."""

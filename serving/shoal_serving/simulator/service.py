@@ -46,8 +46,6 @@ _WRITES: dict[bytes, Planner] = {
 }
 _COMPLETES = resuming.PATH.encode()
 _CONTINUE = proof.CONTINUE_HEADER.encode()
-_IDS = proof.IDS_HEADER.encode()
-_Key = tuple[bytes, bytes, bool]
 _EMBEDS: dict[bytes, Planner] = {
     b"/v1/embeddings": other_apis.embeddings,
     b"/pooling": pooling_apis.pooling,
@@ -91,7 +89,7 @@ class Service:
         self.control: Callable[[bytes, bytes, bytes, bytes], Reply] | None = None
         """Answers the control paths: method, path, query, body."""
         self.on_death: Callable[[], None] = lambda: None
-        self._plans: dict[_Key, Plan] = {}
+        self._plans: dict[tuple[bytes, bytes], Plan] = {}
         self._planners = _EMBEDS if model.knobs.embeds else _WRITES
 
     def turn(self, knobs: Knobs) -> None:
@@ -185,7 +183,7 @@ class Service:
 
     def _answered_at_once(self, connection: Connection, path: bytes, headers: Headers, body: bytes, now: float) -> bool:
         """The way of most requests in benchmarks: a known plan, an engine that takes no time, nothing special."""
-        plan = self._plans.get((path, body, _IDS in headers))
+        plan = self._plans.get((path, body))
         if plan is None or plan.longest > AT_ONCE or connection.paused or headers.get(b"content-type") != _JSON:
             return False
         if not self.engine.served_at_once(plan):
@@ -208,27 +206,22 @@ class Service:
             return other_apis.transcription(body, self.model)
         _check_type(headers)
         if _CONTINUE in headers and path == _COMPLETES:
-            return self._rest(int(headers[_CONTINUE]), body, _IDS in headers)
-        key = (path, body, _IDS in headers)
-        plan = self._plans.get(key)
+            return self._rest(int(headers[_CONTINUE]), body)
+        plan = self._plans.get((path, body))
         if plan is None:
             plan = self._planners[path](checking.parse(body), self.model)
-            if _IDS in headers:
-                plan.move_ids()
             if len(body) <= _LONGEST_KEPT_BODY:
                 if len(self._plans) >= _MOST_PLANS:
                     self._plans.clear()
-                self._plans[key] = plan
+                self._plans[path, body] = plan
         return plan
 
-    def _rest(self, answer: int, body: bytes, ids_apart: bool) -> Plan:
+    def _rest(self, answer: int, body: bytes) -> Plan:
         """What the real replica does before its engine sees a continuation."""
         words = self.model.words
         prepared = resuming.prepare(body, answer, lambda ids: words.decode(from_ids(ids)))
         plan = completions.plan(checking.parse(prepared.body), self.model)
         plan.dropped = prepared.dropped
-        if ids_apart:
-            plan.move_ids()
         return plan
 
     def _begin(
