@@ -7,6 +7,7 @@ OUTCOMES, TABLE = "tests/serving/test_gateway_outcomes.py", "tests/serving/test_
 PROTOCOL, WAITING = "tests/serving/test_gateway_protocol.py", "tests/serving/test_gateway_waiting.py"
 STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/test_gateway_mixed_thousand.py"
 FAIRNESS = "tests/serving/test_gateway_fairness.py"
+CONTINUATION = "tests/serving/test_gateway_continuation.py"
 KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
 BESIDE = TABLE + "::test_beside_a_good_replica_a_bad_one_is_not_noticed"
 
@@ -117,8 +118,8 @@ FEATURES = [
     Feature(
         "a stream without its last event is a cut",
         GATEWAY + "attempt.py",
-        "        if not self._has_ended():",
-        "        if False:",
+        "        return not endings",
+        "        return True",
         OUTCOMES + "::test_a_stream_that_ends_cleanly_without_done_is_a_cut",
     ),
     Feature(
@@ -277,7 +278,7 @@ FEATURES = [
     ),
     Feature(
         "a body has a largest size",
-        GATEWAY + "relay.py",
+        GATEWAY + "intake.py",
         "        if length > most:",
         "        if False:",
         PROTOCOL + "::test_a_body_over_the_limit_is_refused_unread",
@@ -330,5 +331,40 @@ FEATURES = [
         "                await _to_its_end(self._app(scope, receive, send))",
         "                await self._app(scope, receive, send)",
         "tests/serving/test_replica_door.py::test_when_serve_cancels_a_request_whose_client_left_the_engine_hears_of_it",
+    ),
+    Feature(
+        "a client never sees token ids",
+        GATEWAY + "transcript.py",
+        "        pieces = events.split(_IDS_BEGIN)",
+        "        pieces = [events]",
+        CONTINUATION + "::test_cut_anywhere_it_is_the_unbroken_stream",
+    ),
+    Feature(
+        "what ends inside a character is made again",
+        GATEWAY + "transcript.py",
+        "        if dropped:",
+        "        if False:",
+        CONTINUATION + "::test_cut_anywhere_it_is_the_unbroken_stream",
+    ),
+    Feature(
+        "after its finish reason an answer needs no replica",
+        GATEWAY + "transcript.py",
+        """        return b'"finish_reason":"' in self._tail""",
+        "        return False",
+        CONTINUATION + "::test_after_the_finish_reason_the_only_replica_may_go",
+    ),
+    Feature(
+        "only a replica of its revision goes on",
+        GATEWAY + "exchange.py",
+        "            self.revision = revision",
+        "            self.revision = None",
+        CONTINUATION + "::test_only_a_replica_of_its_revision_continues",
+    ),
+    Feature(
+        "what depends on more than the ids is not continued",
+        GATEWAY + "continuation.py",
+        "    if not _LOOKED_AT.isdisjoint(body) and (because := _why_fields_forbid(body)):",
+        "    if (because := _why_fields_forbid({})):",
+        CONTINUATION + "::test_what_could_not_be_exact_ends_in_upstream_lost",
     ),
 ]
