@@ -77,6 +77,9 @@ class Reason(StrEnum):
     """ScalingActive: nobody asked for `scaling.idleSeconds`; no replica is wanted."""
     BOUNDS_CHANGED = "BoundsChanged"
     """ScalingActive: the number wanted lay outside `scaling.minReplicas` and `maxReplicas` as they are now."""
+    SCHEDULED = "Scheduled"
+    """ScalingActive: one of `scaling.schedules` wants more replicas at least than the load needs; the message tells
+    which and until when."""
     HELD_BY_WINDOW = "HeldByWindow"
     """ScalingActive: fewer replicas would do just now, but not on the average of the last minute."""
     HELD_BY_DELAY = "HeldByDelay"

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Vali
 from shoal_api import engine_flags
 from shoal_api.conditions import Condition
 from shoal_api.rules import BadManifest, Fault, Kept, Part, Rule, faults_of
+from shoal_api.schedule import Schedule
 
 GROUP = "shoal.dev"
 VERSION = "v1alpha1"
@@ -267,6 +268,12 @@ class Scaling(Part):
             lambda s: s.min_replicas <= s.max_replicas,
             "must not be greater than maxReplicas",
         ),
+        Rule(
+            "schedules",
+            "self.schedules.all(s, s.minReplicas <= self.maxReplicas)",
+            lambda s: all(each.min_replicas <= s.max_replicas for each in s.schedules),
+            "a schedule's minReplicas must not be greater than maxReplicas",
+        ),
     )
 
     min_replicas: int = Field(default=0, ge=0, le=1000)
@@ -281,6 +288,9 @@ class Scaling(Part):
         description="Without any request for so long, the model goes to zero (where minReplicas is 0).",
     )
     scale_down_delay_seconds: int = Field(default=60, ge=0, le=86_400)
+    schedules: list[Schedule] = Field(
+        default_factory=list, max_length=16, description="Times with more replicas at least; the most of them counts."
+    )
 
 
 class Queue(Part):
