@@ -30,6 +30,13 @@ PROVEN = PREFIX + "proven"
 FAULT = PREFIX + "fault"
 """Annotation of a ControllerRevision: the last words for which it is not tried any more."""
 
+CANARY = PREFIX + "canary"
+"""Annotation of a ControllerRevision: `true` while it may have no more replicas than `spec.rollout.canary` says."""
+PROMOTED = PREFIX + "promoted"
+"""Annotation of a ModelDeployment: the revision that its owner has promoted, though it began as a canary."""
+SURGE = PREFIX + "surge"
+"""Annotation of a replica's pods: `true` where they were made beside more replicas than are wanted."""
+
 HTTP_PORT_NAME = "http"
 """Name of the engine's port in Services, EndpointSlices and containers."""
 HTTP_PORT = 30000

@@ -46,6 +46,16 @@ def template(md: ModelDeployment, installation: Installation) -> Manifest:
     return merged
 
 
+def beside(made: list[Manifest], priority_class: str) -> list[Manifest]:
+    """The same pods for a replica that stands beside the old ones: a pod without a class of its own gets this one."""
+    made = copy.deepcopy(made)
+    for pod in made:
+        pod["metadata"]["annotations"][labels.SURGE] = "true"
+        if priority_class and not pod["spec"].get("priorityClassName"):
+            pod["spec"]["priorityClassName"] = priority_class
+    return made
+
+
 def pods(md: ModelDeployment, replica_name: str, index: int, revision: str, template: Manifest) -> list[Manifest]:
     """The pods of one replica, rank 0 first. All that depends on the spec comes from the template: it may be older."""
     text = template["metadata"]["annotations"][labels.REPLICA_CONFIG]

@@ -17,7 +17,7 @@ from shoal_operator.store import Store
 from shoal_operator.work_queue import WorkQueue
 
 T0 = datetime(2026, 11, 21, 12, 1, tzinfo=UTC)
-INSTALLATION = Installation(engine_image="shoal/engine:1", file_roots=("/models",))
+INSTALLATION = Installation(engine_image="shoal/engine:1", file_roots=("/models",), surge_priority_class="shoal-surge")
 MASTER_KEY = bytes(range(32))
 
 
