@@ -1,6 +1,8 @@
 """What Helm makes of several sets of values holds together: names meet, selectors select, every pod is restricted."""
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from chart import CHART, NAMESPACE, Manifest, arguments, lint, one, render, template
+from localkube import waiting
 from shoal_api import keys
 from shoal_operator import inspecting, operator_settings
 from shoal_serving.gateway import settings as gateway_settings
@@ -19,6 +22,7 @@ EVERYTHING: dict[str, Any] = {
         "registry": "registry.example.com/shoal/",
         "engine": {"digest": "sha256:" + "0" * 64},
         "pullSecrets": ["registry"],
+        "prePull": {"enabled": True, "images": ["registry.example.com/other:1"], "nodeSelector": {"pool": "gpu"}},
     },
     "models": {
         "fileRoots": ["/models", "/data"],
@@ -65,6 +69,7 @@ BARE: dict[str, Any] = {
     "operator": {"serviceAccount": {"create": False, "name": "mine"}},
     "gateway": {"serviceAccount": {"create": False, "name": "mine"}, "podDisruptionBudget": {"enabled": False}},
 }
+PROGRAMS = ("Deployment", "DaemonSet")
 SETS = pytest.mark.parametrize(
     "values", [{}, EVERYTHING, GITOPS, BARE], ids=["as it is", "everything", "gitops", "bare"]
 )
@@ -74,7 +79,7 @@ def pod_specs(objects: list[Manifest]) -> Iterator[Manifest]:
     for item in objects:
         if item["kind"] == "Pod":
             yield item["spec"]
-        elif item["kind"] == "Deployment":
+        elif item["kind"] in PROGRAMS:
             yield item["spec"]["template"]["spec"]
 
 
@@ -127,8 +132,8 @@ def test_every_pod_passes_the_restricted_standard_with_a_read_only_root(values: 
 @SETS
 def test_every_selector_selects_exactly_its_program(values: dict[str, Any]) -> None:
     objects = render(values)
-    programs = {item["metadata"]["name"]: item for item in objects if item["kind"] == "Deployment"}
-    assert set(programs) == {"shoal-operator", "shoal-gateway"}
+    programs = {item["metadata"]["name"]: item for item in objects if item["kind"] in PROGRAMS}
+    assert set(programs) - {"shoal-engine-image"} == {"shoal-operator", "shoal-gateway"}
 
     for item in objects:
         spec = item.get("spec", {})
@@ -253,6 +258,29 @@ def test_the_operator_takes_the_arguments_that_the_chart_gives(values: dict[str,
     assert bool(settings.installation.surge_priority_class) == (values is not BARE)
 
 
+def test_the_engine_image_is_pulled_beforehand_only_where_that_is_asked_for() -> None:
+    assert names(render({}), "DaemonSet") == set()
+
+    spec = one(render(EVERYTHING), "DaemonSet", "shoal-engine-image")["spec"]["template"]["spec"]
+    engine = f"registry.example.com/shoal/shoal-engine@sha256:{'0' * 64}"
+    assert [container["image"] for container in spec["containers"]] == [engine, "registry.example.com/other:1"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_what_holds_an_image_ends_when_it_is_told_to() -> None:
+    (container,) = one(render({"images": {"prePull": {"enabled": True}}}), "DaemonSet", "shoal-engine-image")["spec"][
+        "template"
+    ]["spec"]["containers"]
+    _, *words = container["command"]
+    with subprocess.Popen([sys.executable, *words]) as holding:
+        status = Path(f"/proc/{holding.pid}/status")
+        waiting.until(lambda: "SigBlk:\t0000000000004000" in status.read_text(), what="it waits", seconds=30)
+        holding.terminate()
+        assert holding.wait(10) == 0
+
+
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:
     for seconds, grace in ((0, 37), (90, 90)):
         values = {"gateway": {"drainSeconds": 5, "settleSeconds": 2, "terminationGracePeriodSeconds": seconds}}
@@ -308,6 +336,10 @@ def test_given_secrets_are_used_and_none_is_made() -> None:
         ({"gateway": {"httpRoute": {"enabled": True}}}, "gateway.httpRoute.parentRefs: name the Gateway"),
         ({"operator": {"serviceAccount": {"create": False}}}, "operator.serviceAccount.name: name the service account"),
         ({"gateway": {"replicas": "two"}}, "/gateway/replicas"),
+        (
+            {"images": {"pullPolicy": "Never", "prePull": {"enabled": True}}},
+            "images.prePull.enabled: images.pullPolicy is Never",
+        ),
         ({"colour": "blue"}, "'colour' not allowed"),
     ],
 )
