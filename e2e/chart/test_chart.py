@@ -28,7 +28,6 @@ CRD = "modeldeployments.shoal.dev"
 SECRETS = ("master-key", "api-keys", "first-key")
 LEFT = ["lease.coordination.k8s.io/tale-shoal-operator", "pod/tale-shoal-test"]
 """What an uninstall leaves beside the Secrets: what a program and `helm test` made; both work for nobody."""
-SHARED = (installation.NAMESPACE, f"{installation.RELEASE}-operator")
 VALUES: dict[str, Any] = {
     "namespaces": [NAMESPACE],
     "gateway": {"replicas": 1, "drainSeconds": 5, "settleSeconds": 1},
@@ -41,27 +40,10 @@ def own(cluster: Access) -> Iterator[Models]:
     """A namespace with the restricted standard, while nobody else's operator works."""
     if cluster.is_local:
         installation.load_images(layout.from_environment(), ["control", "simulator"])
-    with paused(cluster), crd_given_back(cluster), models.namespace(cluster, NAMESPACE) as found:
+    with installation.paused(cluster), crd_given_back(cluster), models.namespace(cluster, NAMESPACE) as found:
         label = "pod-security.kubernetes.io/enforce=restricted"
         cluster.kubectl("label", "namespace", NAMESPACE, label)
         yield found
-
-
-@contextmanager
-def paused(cluster: Access) -> Iterator[None]:
-    """The shared installation's operator, if there is one, does nothing for a while; its models are served on."""
-    namespace, name = SHARED
-    there = cluster.kubectl("get", "deployment", name, "-n", namespace, "--ignore-not-found", "-o", "name").strip()
-    scale = ["scale", "deployment", name, "-n", namespace]
-    before = cluster.get("deployment", name, "-n", namespace)["spec"]["replicas"] if there else 0
-    if there:
-        cluster.kubectl(*scale, "--replicas=0")
-        waiting.until(lambda: not component(cluster, namespace, "operator"), what="paused operator", seconds=60)
-    try:
-        yield
-    finally:
-        if there:
-            cluster.kubectl(*scale, f"--replicas={before}")
 
 
 @contextmanager

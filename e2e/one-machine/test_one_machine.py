@@ -195,7 +195,15 @@ def test_a_prompt_without_the_gateways_proof_is_refused_by_the_replica(house: Ho
     assert refused.value.status_code == 421
 
 
-@pytest.mark.parametrize("victim", ["VLLM::EngineCore", "ServeReplica", "shoal_serving.replica", "raylet"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "VLLM::EngineCore",
+        "shoal_serving.replica",
+        pytest.param("ServeReplica", marks=pytest.mark.nightly),
+        pytest.param("raylet", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_process_is_healed_without_an_orphan(house: House, victim: str) -> None:
     before = house.replica("tiny-llama")
     doomed = house.processes_of("tiny-llama", ".")

@@ -31,6 +31,7 @@ def manifest(source: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "shoal.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "m"}, "spec": whole}
 
 
+NIGHTLY = pytest.mark.nightly
 LLAMA = f"file://{MODELS / 'tiny-llama'}"
 
 
@@ -42,8 +43,10 @@ LLAMA = f"file://{MODELS / 'tiny-llama'}"
         (manifest(LLAMA, resorces={}), ["spec.resorces", "spelling"]),
         (manifest(LLAMA, resources={"gpu": 1}), ["spec.resources.gpu", "GPU"]),
         (manifest(LLAMA, engine={"args": ["--no-such-flag"]}), ["--no-such-flag"]),
-        (manifest(LLAMA, engine={"args": ["--max-model-len", "many"]}), ["--max-model-len", "many"]),
-        (manifest(LLAMA, engine={"args": ["--max-model-len", "999999"]}), ["max", "2048"]),
+        pytest.param(
+            manifest(LLAMA, engine={"args": ["--max-model-len", "many"]}), ["--max-model-len", "many"], marks=NIGHTLY
+        ),
+        pytest.param(manifest(LLAMA, engine={"args": ["--max-model-len", "999999"]}), ["max", "2048"], marks=NIGHTLY),
         (
             manifest(LLAMA, engine={"env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "100000"}]}),
             ["GiB of memory", "are available", "VLLM_CPU_KVCACHE_SPACE"],

@@ -13,14 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from localkube import access, layout
 from localkube.access import Access
-from localkube.commands import Refused
+from localkube.commands import Refused, run
+from storykit import installation, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 MODELS = int(os.environ.get("SHOAL_SCALE_MODELS", "1000"))
 REST_SECONDS = 30
+NODES = 10
 NAMESPACE = "operator-scale"
 PORT = int(os.environ.get("SHOAL_SCALE_PORT", "22090"))
 CRD = Path(__file__).resolve().parents[2] / "crds/modeldeployments.yaml"
@@ -70,15 +71,17 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Access]:
-    found = access.from_environment(layout.from_environment())
-    nodes = found.get("nodes", "-l", "type=kwok")["items"]
-    if not nodes:
-        pytest.skip("this cluster has no nodes of kwok: python e2e/cluster/cluster.py start --kwok 10")
-    found.kubectl("apply", "--server-side", "-f", str(CRD))
-    found.kubectl("create", "namespace", NAMESPACE)
-    yield found
-    found.kubectl("delete", "namespace", NAMESPACE, timeout_seconds=900)
+def many_nodes(cluster: Access) -> Iterator[Access]:
+    """Nodes without machines, and no other operator than ours for the namespace that is made here."""
+    if not cluster.get("nodes", "-l", "type=kwok")["items"]:
+        if not cluster.is_local:
+            pytest.skip("the given cluster has no nodes of kwok (label type=kwok)")
+        run([sys.executable, running.PROGRAM, "start", "--kwok", str(NODES)], doing="adding nodes", timeout_seconds=300)
+    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
+    with installation.paused(cluster):
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        yield cluster
+        cluster.kubectl("delete", "namespace", NAMESPACE, timeout_seconds=900)
 
 
 def wait(fact: Callable[[], bool], what: str, seconds: float) -> float:
@@ -89,12 +92,13 @@ def wait(fact: Callable[[], bool], what: str, seconds: float) -> float:
     return time.monotonic() - began
 
 
-def test_at_rest_it_writes_nothing_and_a_change_is_acted_on_at_once(cluster: Access, tmp_path: Path) -> None:
+def test_at_rest_it_writes_nothing_and_a_change_is_acted_on_at_once(many_nodes: Access, tmp_path: Path) -> None:
+    cluster = many_nodes
     for first in range(0, MODELS, 250):
         cluster.apply(*(a_model(index) for index in range(first, min(first + 250, MODELS))))
     operator = Operator(cluster, tmp_path)
     try:
-        up = wait(lambda: operator.metric("shoal_ready_replicas") >= MODELS, f"{MODELS} ready", 900)
+        up = wait(lambda: operator.metric("shoal_ready_replicas") >= MODELS, f"{MODELS} ready", 1800)
         wait(lambda: operator.metric("shoal_reconcile_queue_models") == 0, "an empty queue", 60)
         time.sleep(5)  # a watch's last events have no other sign
 

@@ -272,6 +272,7 @@ def test_a_death_ends_everything_within_seconds_and_the_next_start_gets_the_port
     replica.leaves_nothing()
 
 
+@pytest.mark.nightly
 def test_when_the_program_itself_is_killed_nothing_is_left(start: Callable[..., Replica]) -> None:
     replica = start().ready()
     replica.remember()

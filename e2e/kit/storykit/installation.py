@@ -3,12 +3,13 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localkube import images, our_images
+from localkube import images, our_images, waiting
 from localkube.access import Access
 from localkube.layout import Layout
 
@@ -104,6 +105,24 @@ def uninstall(cluster: Access) -> None:
     words = ["--namespace", NAMESPACE, "--ignore-not-found", "--wait"]
     cluster.run(["helm", "uninstall", RELEASE, *words], timeout_seconds=INSTALL_SECONDS)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
+
+
+@contextmanager
+def paused(cluster: Access) -> Iterator[None]:
+    """The shared installation's operator, if there is one, does nothing for a while; its models are served on."""
+    name, where = f"{RELEASE}-operator", ["-n", NAMESPACE]
+    before = cluster.kubectl(
+        "get", "deployment", name, *where, "--ignore-not-found", "-o", "jsonpath={.spec.replicas}"
+    ).strip()
+    pods = ["pods", *where, "-l", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"]
+    if before:
+        cluster.kubectl("scale", "deployment", name, *where, "--replicas=0")
+        waiting.until(lambda: not cluster.get(*pods)["items"], what="paused operator", seconds=60)
+    try:
+        yield
+    finally:
+        if before:
+            cluster.kubectl("scale", "deployment", name, *where, f"--replicas={before}")
 
 
 def _tidy(cluster: Access) -> None:
