@@ -2,7 +2,8 @@
 
 `python benchmarks/cold_start.py --model /tmp/shoal-models/tiny-llama --rounds 3 --variant plain
 --variant without-bytecode:PYTHONPYCACHEPREFIX=/nowhere`. A variant is `NAME[@CHECKOUT][:VARIABLE=VALUE,…]`: the same
-replica program of this checkout or another one, with these variables. `SHOAL_ENGINE_PYTHON` names the engine's Python.
+replica program of this checkout or another one, with these variables (`{home}` in a value: a folder that is new at each
+start). `SHOAL_ENGINE_PYTHON` names the engine's Python.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def start_once(chosen: Variant, python: str, model: Path, arguments: Sequence[st
             began = time.time()
             program = subprocess.Popen(
                 [python, "-m", "shoal_serving.replica", "--config", str(_config(home, model, arguments))],
-                env={**os.environ, **_paths(chosen.checkout), **chosen.variables},
+                env={**os.environ, **_paths(chosen.checkout), **_variables(chosen, home)},
                 stdout=output,
                 stderr=output,
                 cwd=home,
@@ -127,6 +128,10 @@ def _config(home: Path, model: Path, arguments: Sequence[str]) -> Path:
     file = home / "config.json"
     file.write_text(config.model_dump_json(by_alias=True))
     return file
+
+
+def _variables(chosen: Variant, home: Path) -> dict[str, str]:
+    return {name: value.replace("{home}", str(home)) for name, value in chosen.variables.items()}
 
 
 def _paths(checkout: Path) -> dict[str, str]:
