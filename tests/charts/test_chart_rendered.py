@@ -1,6 +1,8 @@
 """What Helm makes of several sets of values holds together: names meet, selectors select, every pod is restricted."""
 
 import argparse
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -274,11 +276,19 @@ def test_what_holds_an_image_ends_when_it_is_told_to() -> None:
         "template"
     ]["spec"]["containers"]
     _, *words = container["command"]
-    with subprocess.Popen([sys.executable, *words]) as holding:
-        status = Path(f"/proc/{holding.pid}/status")
-        waiting.until(lambda: "SigBlk:\t0000000000004000" in status.read_text(), what="it waits", seconds=30)
+    holding = subprocess.Popen([sys.executable, *words])
+    try:
+        waiting.until(lambda: catches(holding.pid, signal.SIGTERM), what="it listens", seconds=30)
         holding.terminate()
         assert holding.wait(10) == 0
+    finally:
+        holding.kill()
+        holding.wait()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:
