@@ -70,8 +70,8 @@ def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story
     with real_engine.weights(story, tmp_path / "weights", ["tiny-llama", "all-minilm-l6-v2"]):
         applied = time.time()
         story.apply(llama)
-        story.until(lambda: "qs-llama" in _listed(shoal), "the gateway lists the model", 30, "qs-llama")
-        words = ["--rate", "1", "--seconds", "1", "--stream", "--patience", "300"]
+        story.until(lambda: all("qs-llama" in _listed(shoal) for _ in range(4)), "the gateways list the model", 30)
+        words = ["--rate", "1", "--seconds", "1", "--stream", "--tokens", "32", "--patience", "300"]
         with asking(shoal.cluster, tmp_path, shoal.url, "qs-llama", *words, key=shoal.key) as ledger:
             story.wait_ready("qs-llama", seconds=real_engine.START_SECONDS)
             ledger.client.wait(60)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ CLAIM = "weights"
 DIRECTORY = "/var/run/shoal"
 START_SECONDS = 300.0
 NODE_GPU = "nvidia.com/gpu"
+NODE = "node1"
+"""The node that has the image; it is this machine, as the claim's folder is."""
 
 # A replica's memory by process, from inside its pod: the share of each in what several have in common is its own.
 _MEMORY = """
@@ -60,6 +63,7 @@ def a_real_model(name: str, folder: str, *args: str, gpus: int = 0, **spec: Any)
         "model": {"source": f"pvc://{CLAIM}/{folder}"},
         "engine": {"image": our_images.ALL["engine-cpu"].name, "args": list(args)},
         "resources": {"gpu": 0, "cpu": "1", "memory": "8Gi", "sharedMemory": "1Gi"},
+        "scheduling": {"nodeSelector": {"kubernetes.io/hostname": NODE}},
         "podTemplate": {"spec": {"containers": [{"name": "engine", "resources": resources}]}},
     }
     return a_model(name, **{**usual, **spec})
@@ -150,14 +154,10 @@ def _unix(text: str) -> float:
 
 
 def memory_of_pods(story: Models, namespaces: Sequence[str]) -> dict[str, float]:
-    """Megabytes that each pod holds and could not give up, as kubelet says."""
-    found = {}
-    for node in story.cluster.get("nodes")["items"]:
-        path = f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"
-        for pod in json.loads(story.cluster.kubectl("get", "--raw", path))["pods"]:
-            if pod["podRef"]["namespace"] in namespaces and "memory" in pod:
-                found[pod["podRef"]["name"]] = pod["memory"]["workingSetBytes"] / 1e6
-    return found
+    """Megabytes that each pod of this machine's node holds and could not give up, as kubelet says."""
+    metrics = story.cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/resource")
+    found = re.findall(r'^pod_memory_working_set_bytes{namespace="(.+?)",pod="(.+?)"} (\S+)', metrics, re.MULTILINE)
+    return {pod: float(size) / 1e6 for namespace, pod, size in found if namespace in namespaces}
 
 
 def memory_of_parts(story: Models, pod: str) -> dict[str, float]:
