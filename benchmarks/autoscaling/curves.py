@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from html import escape
 
-from autoscaling.sweeping import Figure, unbeaten
+from autoscaling.sweeping import FORESIGHT, Figure, Judged, unbeaten
 
 _WIDE, _TALL, _LEFT, _TOP, _BETWEEN = 400, 250, 56, 34, 26
 _COLUMNS = 2
@@ -15,10 +15,11 @@ _COLOURS = {
     "Knative": "#5f3dc4",
     "Ray Serve": "#2b8a3e",
     "KubeAI": "#868e96",
+    FORESIGHT: "#111111",
 }
 _STYLE = "text{font:11px system-ui,sans-serif;fill:#1f2933}.title{font-weight:600;font-size:12px}"
 
-Figures = Mapping[str, tuple[list[Figure], list[Figure]]]
+Figures = Mapping[str, Judged]
 
 
 def svg(figures: Figures) -> str:
@@ -33,13 +34,14 @@ def svg(figures: Figures) -> str:
         parts.append(
             f'<circle cx="{x}" cy="16" r="4" fill="{colour}"/><text x="{x + 8}" y="20">{escape(policy)}</text>'
         )
-    for at, (name, (swept, _)) in enumerate(figures.items()):
+    for at, (name, judged) in enumerate(figures.items()):
         left, top = (at % _COLUMNS) * (_WIDE + _BETWEEN), 30 + (at // _COLUMNS) * (_TALL + _BETWEEN)
-        parts.append(f'<g transform="translate({left},{top})">{_panel(name, swept)}</g>')
+        parts.append(f'<g transform="translate({left},{top})">{_panel(name, judged)}</g>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(name: str, swept: list[Figure]) -> str:
+def _panel(name: str, judged: Judged) -> str:
+    swept = [*judged.swept, *judged.bound]
     costs = [f.replica_seconds / 3600 for f in swept]
     least, most = min(costs) * 0.95, max(costs) * 1.02
     longest = max(1.0, *(f.p99 for f in swept)) * 1.05
@@ -68,5 +70,6 @@ def _panel(name: str, swept: list[Figure]) -> str:
         lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in map(place, own)]
         front = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, unbeaten(own)))
         width = 2.2 if policy == "Shoal" else 1.2
-        lines.append(f'<polyline points="{front}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        dashes = ' stroke-dasharray="4 3"' if policy == FORESIGHT else ""
+        lines.append(f'<polyline points="{front}" fill="none" stroke="{colour}" stroke-width="{width}"{dashes}/>')
     return "".join(lines)

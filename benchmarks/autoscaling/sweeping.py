@@ -2,19 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autoscaling import traces
+from autoscaling.foresight import Foresight
 from autoscaling.peers import Hpa, Keda, Knative, KubeAi, RayServe
 from autoscaling.policies import Policy, Shoal
-from autoscaling.world import simulate
+from autoscaling.traces import Trace
+from autoscaling.world import Machine, simulate
 from quantiles import percentile
 
-TARGETS = (7, 10, 13)
+TARGETS = (6, 8, 10, 12, 14)
 USUAL_TARGET = 8
-TUNING_SEEDS = (1,)
-HELD_OUT_SEEDS = (101, 102)
+TUNING_SEEDS = (1, 2)
+HELD_OUT_SEEDS = (101, 102, 103, 104)
+MACHINES: Mapping[str, Machine] = {
+    "usual": Machine(),
+    "slow start": Machine(cold_start_seconds=(150.0, 200.0)),
+    "short answers": Machine(step_seconds=0.008, step_seconds_per_request=0.0005, prompt_tokens_per_second=30_000.0),
+}
+"""All but the first are seen only by settings that were chosen on the first."""
+OTHER_MACHINES = tuple(name for name in MACHINES if name != "usual")
+OTHER_TRACES = ("spike", "diurnal")
+FORESIGHT = "foresight"
 
 _MAKERS: Mapping[str, Callable[..., Policy]] = {
     "Shoal": Shoal,
@@ -54,8 +65,10 @@ class Setting:
     target: int
     times: tuple[tuple[str, float], ...]
 
-    def make(self, least: int) -> Policy:
-        return _MAKERS[self.policy](self.target, least=least, **dict(self.times))
+    def make(self, trace: Trace, machine: Machine) -> Policy:
+        if self.policy == FORESIGHT:
+            return Foresight(trace, machine, self.target)
+        return _MAKERS[self.policy](self.target, least=trace.least_replicas, **dict(self.times))
 
     def __str__(self) -> str:
         return ", ".join([f"target {self.target}", *(f"{name} {value:g}" for name, value in self.times)])
@@ -98,10 +111,24 @@ def as_they_come(trace: str) -> list[Setting]:
     ]
 
 
-def play(setting: Setting, trace: str, seeds: Iterable[int]) -> Figure:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All figures of one trace on held-out seeds."""
+
+    swept: list[Figure]
+    """The settings that no other of the same policy beat on the tuning seeds."""
+    plain: list[Figure]
+    """Every policy as it comes."""
+    bound: list[Figure]
+    """What knowing the arrivals beforehand would bring."""
+    elsewhere: dict[str, list[Figure]] = field(default_factory=dict)
+    """The swept settings on machines for which they were not chosen."""
+
+
+def play(setting: Setting, trace: str, seeds: Iterable[int], machine_name: str = "usual") -> Figure:
     """One setting over some seeds; the waits of all of them together."""
-    made = [traces.make(trace, seed) for seed in seeds]
-    results = [simulate(each, setting.make(each.least_replicas), seed) for seed, each in enumerate(made)]
+    made, machine = [traces.make(trace, seed) for seed in seeds], MACHINES[machine_name]
+    results = [simulate(each, setting.make(each, machine), seed, machine) for seed, each in enumerate(made)]
     waits = sorted(wait for result in results for wait in result.waits)
     return Figure(
         setting,
@@ -123,17 +150,24 @@ def unbeaten(figures: Iterable[Figure]) -> list[Figure]:
     return found
 
 
-def sweep(trace: str, pool: ProcessPoolExecutor) -> tuple[list[Figure], list[Figure]]:
-    """On this trace, judged on held-out seeds: every policy's unbeaten settings, and each as it comes."""
-    tried = list(pool.map(play, *zip(*[(s, trace, TUNING_SEEDS) for s in settings(trace)], strict=True)))
+def sweep(trace: str, pool: ProcessPoolExecutor) -> Judged:
+    """On this trace, judged on held-out seeds: every policy's unbeaten settings, each as it comes, and foresight."""
+
+    def played(chosen: Iterable[Setting], seeds: tuple[int, ...], machine: str = "usual") -> list[Figure]:
+        return list(pool.map(play, *zip(*[(s, trace, seeds, machine) for s in chosen], strict=True)))
+
+    tried = played(settings(trace), TUNING_SEEDS)
     chosen = [
         figure.setting
         for policy in _TIMES
         for figure in unbeaten(figure for figure in tried if figure.setting.policy == policy)
     ]
-    plain = as_they_come(trace)
-    judged = list(pool.map(play, *zip(*[(s, trace, HELD_OUT_SEEDS) for s in (*chosen, *plain)], strict=True)))
-    return judged[: len(chosen)], judged[len(chosen) :]
+    return Judged(
+        played(chosen, HELD_OUT_SEEDS),
+        played(as_they_come(trace), HELD_OUT_SEEDS),
+        played([Setting(FORESIGHT, target, ()) for target in TARGETS], HELD_OUT_SEEDS),
+        {name: played(chosen, HELD_OUT_SEEDS[:2], name) for name in OTHER_MACHINES if trace in OTHER_TRACES},
+    )
 
 
 def cheapest(figures: Iterable[Figure], policy: str, longest_p99: float) -> Figure | None:

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """Not Ready: the manifest asks for what this version of Shoal does not do yet; the message names the field."""
     ROLLING_OUT = "RollingOut"
     """Progressing: replicas of an older revision are being replaced."""
+    CANARY_WAITS = "CanaryWaits"
+    """Progressing: the canaries of a new revision answer beside the old one; `shoal rollout promote` lets it go on."""
     COMPLETE = "Complete"
     """Not Progressing: everything is as the manifest wishes."""
     FIXED_REPLICAS = "FixedReplicas"
@@ -77,6 +79,9 @@ class Reason(StrEnum):
     """ScalingActive: nobody asked for `scaling.idleSeconds`; no replica is wanted."""
     BOUNDS_CHANGED = "BoundsChanged"
     """ScalingActive: the number wanted lay outside `scaling.minReplicas` and `maxReplicas` as they are now."""
+    SCHEDULED = "Scheduled"
+    """ScalingActive: one of `scaling.schedules` wants more replicas at least than the load needs; the message tells
+    which and until when."""
     HELD_BY_WINDOW = "HeldByWindow"
     """ScalingActive: fewer replicas would do just now, but not on the average of the last minute."""
     HELD_BY_DELAY = "HeldByDelay"

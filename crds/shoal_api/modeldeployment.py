@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Vali
 from shoal_api import engine_flags
 from shoal_api.conditions import Condition
 from shoal_api.rules import BadManifest, Fault, Kept, Part, Rule, faults_of
+from shoal_api.schedule import Schedule
 
 GROUP = "shoal.dev"
 VERSION = "v1alpha1"
@@ -267,6 +268,12 @@ class Scaling(Part):
             lambda s: s.min_replicas <= s.max_replicas,
             "must not be greater than maxReplicas",
         ),
+        Rule(
+            "schedules",
+            "self.schedules.all(s, s.minReplicas <= self.maxReplicas)",
+            lambda s: all(each.min_replicas <= s.max_replicas for each in s.schedules),
+            "a schedule's minReplicas must not be greater than maxReplicas",
+        ),
     )
 
     min_replicas: int = Field(default=0, ge=0, le=1000)
@@ -281,6 +288,9 @@ class Scaling(Part):
         description="Without any request for so long, the model goes to zero (where minReplicas is 0).",
     )
     scale_down_delay_seconds: int = Field(default=60, ge=0, le=86_400)
+    schedules: list[Schedule] = Field(
+        default_factory=list, max_length=16, description="Times with more replicas at least; the most of them counts."
+    )
 
 
 class Queue(Part):
@@ -332,12 +342,28 @@ class RolloutStrategy(StrEnum):
     DELETE_FIRST = "DeleteFirst"
 
 
+class Canary(Part):
+    """So many replicas of a new revision serve beside the old ones until somebody promotes them."""
+
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Replicas of the new revision; one old replica stays in any case. Their share of the requests "
+        "follows from balancing over all replicas.",
+    )
+
+
 class Rollout(Part):
     """How a new revision replaces the old one."""
 
     strategy: RolloutStrategy = RolloutStrategy.AUTO
     start_deadline_seconds: int = Field(default=1800, ge=10, le=86_400)
     drain_seconds: int = Field(default=600, ge=0, le=86_400)
+    canary: Canary | None = Field(
+        default=None,
+        description="A new revision stops at so many replicas until `shoal rollout promote`. Without it: replaces all.",
+    )
 
 
 class Spec(Part):

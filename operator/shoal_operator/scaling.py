@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from shoal_api.conditions import Reason
 from shoal_api.modeldeployment import Scaling, Spec
 from shoal_operator import load as loads
+from shoal_operator import schedules
 from shoal_operator.load import Load
+from shoal_operator.schedules import Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,29 @@ def decide(
         return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}")
     if spec.scaling is None:
         return Decision(1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica")
-    return _follow(spec.scaling, current, ready, load, memory, now, tuning)
+    floor = schedules.floor(spec.scaling, now)
+    scaling = spec.scaling
+    if floor.because:
+        scaling = scaling.model_copy(update={"min_replicas": floor.replicas})
+    decision = _follow(scaling, floor, current, ready, load, memory, now, tuning)
+    if floor.because and decision.reason is Reason.FOLLOWS_LOAD and decision.replicas == floor.replicas:
+        decision = replace(decision, reason=Reason.SCHEDULED, because=floor.because)
+    again = [seconds for seconds in (decision.look_again_after, floor.look_again_after) if seconds is not None]
+    return replace(decision, look_again_after=min(again, default=None))
 
 
 def _follow(
-    scaling: Scaling, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+    scaling: Scaling, floor: Floor, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
 ) -> Decision:
     memory = replace(memory, busy_at=_busy_at(load, memory, now))
     within = _clamp(current, scaling)
     if within != current:
-        because = f"{current} lies outside minReplicas {scaling.min_replicas} and maxReplicas {scaling.max_replicas}"
         memory = replace(memory, needs=())
-        return Decision(within, Reason.BOUNDS_CHANGED, because, memory, bool(load.samples) and not load.silent)
+        follows = bool(load.samples) and not load.silent
+        if floor.because and within == floor.replicas:
+            return Decision(within, Reason.SCHEDULED, floor.because, memory, follows)
+        because = f"{current} lies outside minReplicas {scaling.min_replicas} and maxReplicas {scaling.max_replicas}"
+        return Decision(within, Reason.BOUNDS_CHANGED, because, memory, follows)
     if not load.samples:
         return Decision(current, Reason.NO_LOAD_DATA, load.unknown_because, memory)
     seconds = loads.service_seconds(load.samples, now) or memory.service_seconds

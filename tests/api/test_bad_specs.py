@@ -34,6 +34,12 @@ def _env(**fields: Any) -> dict[str, Any]:
 
 REF = {"name": "s", "key": "k"}
 
+
+def _schedule(**fields: Any) -> dict[str, Any]:
+    usual = {"cron": "0 8 * * *", "durationSeconds": 3600, "minReplicas": 1}
+    return {"scaling": {"schedules": [usual | fields]}}
+
+
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
     # what it is, the spec's parts, the path that is named, a word of the types' sentence
     ("a typo in a part", {"resorces": {}}, "spec.resorces", "no such field"),
@@ -130,6 +136,26 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("nothing at most", {"scaling": {"maxReplicas": 0}}, "spec.scaling.maxReplicas", "greater than or equal to 1"),
     ("no target", {"scaling": {"targetLoad": 0}}, "spec.scaling.targetLoad", "greater than or equal to 1"),
+    *(
+        (f"no cron expression: {cron}", _schedule(cron=cron), "spec.scaling.schedules[0].cron", "five fields")
+        for cron in ("0 8 * *", "60 8 * * *", "0 24 * * *", "0 8 0 * *", "0 8 * 13 *", "0 8 * * 8", "0 8 * * Mon")
+    ),
+    *(
+        (f"no cron expression: {cron}", _schedule(cron=cron), "spec.scaling.schedules[0].cron", "five fields")
+        for cron in ("@daily", "0 8 * * * *", "*/0 * * * *", "0 8/2 * * *", "0 8, * * *", "0 8 * * MON-", " 0 8 * * *")
+    ),
+    ("no expression at all", _schedule(cron=""), "spec.scaling.schedules[0].cron", "at least 1 character"),
+    (
+        "a zone that is none",
+        _schedule(timeZone="Mars/Olympus"),
+        "spec.scaling.schedules[0].timeZone",
+        "such as Europe/Berlin",
+    ),
+    ("a zone that climbs", _schedule(timeZone="../UTC"), "spec.scaling.schedules[0].timeZone", "Europe/Berlin"),
+    ("an area without a place", _schedule(timeZone="Europe"), "spec.scaling.schedules[0].timeZone", "Europe/Berlin"),
+    ("a blink", _schedule(durationSeconds=59), "spec.scaling.schedules[0].durationSeconds", "equal to 60"),
+    ("a schedule for none", _schedule(minReplicas=0), "spec.scaling.schedules[0].minReplicas", "equal to 1"),
+    ("more by schedule than at most", _schedule(minReplicas=5), "spec.scaling.schedules", "greater than maxReplicas"),
     ("negative replicas", {"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
     ("half a replica", {"replicas": 1.5}, "spec.replicas", "integer"),
     ("nothing in flight", {"queue": {"maxInFlightPerReplica": 0}}, "spec.queue.maxInFlightPerReplica", "greater"),
@@ -138,6 +164,9 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("an unknown policy", {"routing": {"policy": "Random"}}, "spec.routing.policy", "LeastLoad"),
     ("an unknown continuation", {"routing": {"continuation": "Maybe"}}, "spec.routing.continuation", "Exact"),
     ("an unknown strategy", {"rollout": {"strategy": "Recreate"}}, "spec.rollout.strategy", "DeleteFirst"),
+    ("no canary", {"rollout": {"canary": {"replicas": 0}}}, "spec.rollout.canary.replicas", "greater than or equal"),
+    ("a canary in percent", {"rollout": {"canary": {"percent": 10}}}, "spec.rollout.canary.percent", "no such field"),
+    ("a canary that is a number", {"rollout": {"canary": 1}}, "spec.rollout.canary", ""),
     ("a deadline too short", {"rollout": {"startDeadlineSeconds": 1}}, "spec.rollout.startDeadlineSeconds", "greater"),
 ]
 
@@ -168,6 +197,8 @@ GOOD: list[dict[str, Any]] = [
     {"resources": {"gpu": 0, "cpu": 2, "memory": "4Gi"}},
     {"resources": {"gpu": 2}, "parallelism": {"tensor": 2, "pipeline": 2}},
     {"scaling": {"minReplicas": 0, "maxReplicas": 4, "targetLoad": 16}, "replicas": 2},
+    _schedule(cron="*/15 8-18/2,22-2 1,15 JAN-MAR,12 FRI-MON,3", timeZone="America/Argentina/Buenos_Aires"),
+    _schedule(cron="0  7 * * 7"),
     {"podTemplate": {"metadata": {"labels": {"team": "a"}}, "spec": {"volumes": [{"name": "x", "emptyDir": {}}]}}},
     {"scheduling": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "nodeSelector": {"a": "b"}}},
     {"timeouts": {"connectSeconds": 0.5}, "routing": {"policy": "LeastLoad", "continuation": "Exact"}},
@@ -205,6 +236,12 @@ def test_every_default_keeps_the_rules_on_it_as_it_stands() -> None:
 
 def test_the_committed_crd_is_the_rendered_one() -> None:
     assert (ROOT / "crds/modeldeployments.yaml").read_text() == crd.render(), "run `make crds`"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "America/Argentina"])
+def test_a_zone_that_only_looks_like_one_is_refused_by_the_types(zone: str) -> None:
+    with pytest.raises(BadManifest, match=rf"schedules\[0\].timeZone: the time zone database knows no {zone}"):
+        modeldeployment.read(a_manifest(**_schedule(timeZone=zone)))
 
 
 @pytest.mark.parametrize("manifest", [None, [], "text", {"kind": "Pod", "apiVersion": "v1"}, {}])

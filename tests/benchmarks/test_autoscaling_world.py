@@ -7,8 +7,8 @@ import pytest
 
 from autoscaling import sweeping, traces
 from autoscaling.policies import Shoal, View
-from autoscaling.report import page, savings
-from autoscaling.sweeping import Figure, Setting, cheapest, unbeaten
+from autoscaling.report import backward, page, savings
+from autoscaling.sweeping import Figure, Judged, Setting, cheapest, unbeaten
 from autoscaling.traces import Request, Trace
 from autoscaling.world import WARM_UP_SECONDS, Machine, simulate
 
@@ -88,7 +88,7 @@ def test_the_same_seed_plays_the_same_and_every_policy_ends_with_everybody_serve
     trace = traces.make("step", 3)
     short = Trace("step", 900.0, tuple(r for r in trace.requests if r.at < 900), 1)
     for setting in sweeping.as_they_come("step"):
-        first, second = (simulate(short, setting.make(1), 3) for _ in range(2))
+        first, second = (simulate(short, setting.make(short, Machine()), 3) for _ in range(2))
         assert first == second
         counted = sum(r.at >= WARM_UP_SECONDS for r in short.requests)
         assert len(first.waits) + first.lost >= counted
@@ -115,6 +115,10 @@ def test_the_page_says_what_is_saved_and_what_is_lost() -> None:
     ]
 
     assert [(own.p99, share) for own, _, share in savings(swept)] == [(5, pytest.approx(0.2)), (4, None)]
-    told = page({"spike": (swept, [a_figure("HPA", 100, 3)])})
+    assert backward(swept) == [pytest.approx(0.1), pytest.approx(0.2)], "each beside the 3600 that wait 5 s"
+    bound = [a_figure("foresight", 3000, 5)]
+    told = page({"spike": Judged(swept, [a_figure("HPA", 100, 3)], bound, {"slow start": swept})})
+    assert "| +33% to +33%, median +33% |" in told
+    assert "| spike, slow start | +20% to +20%, median +20%; 1 of 2 unmatched |" in told
     assert "+20% (HPA: target 8)" in told
     assert "| HPA | 0.03 | 0.0 | 3.0 | 0 | 0 |" in told

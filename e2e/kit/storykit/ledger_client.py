@@ -27,6 +27,8 @@ class Entry:
     number: int
     began: float
     """Unix time, seconds."""
+    first: float = 0.0
+    """When its first token was there, of a whole answer all of it; 0: none came."""
     ended: float = 0.0
     status: int = 0
     outcome: str = "lost"
@@ -38,8 +40,6 @@ class Entry:
     """The `x-shoal-model` header."""
     waited: float = 0.0
     """Seconds in the gateway until it was sent to a replica, as the gateway says."""
-    first: float = 0.0
-    """Unix time of a stream's first text."""
 
 
 class Client:
@@ -106,7 +106,7 @@ class Client:
         said = answer.json()
         entry.text = said["choices"][0]["message"]["content"] or ""
         entry.tokens = said["usage"]["completion_tokens"]
-        entry.outcome = "ok"
+        entry.outcome, entry.first = "ok", time.time()
 
     async def _stream(self, http: httpx2.AsyncClient, entry: Entry, body: dict[str, Any]) -> None:
         url = f"{self._options.url}/chat/completions"
@@ -132,8 +132,8 @@ def _read_event(entry: Entry, data: str) -> bool:
         return True
     for choice in event["choices"]:
         entry.text += choice["delta"].get("content") or ""
-    if entry.text and not entry.first:
-        entry.first = time.time()
+        if entry.text and not entry.first:
+            entry.first = time.time()
     if event.get("usage"):
         entry.tokens = event["usage"]["completion_tokens"]
     return False

@@ -34,6 +34,19 @@ def a_model(name: str, *args: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def a_followed_model(name: str, *args: str, **scaling: Any) -> dict[str, Any]:
+    """A manifest whose number of replicas follows the load."""
+    manifest = a_model(name, *args, scaling=scaling)
+    del manifest["spec"]["replicas"]
+    return manifest
+
+
+def a_ray_model(image: str, name: str, *args: str, **spec: Any) -> dict[str, Any]:
+    """A manifest for replicas that run Ray, with a simulated engine in it. A GPU each, so that no core is rationed."""
+    resources = {"gpu": 1, "cpu": "100m", "memory": "2Gi", "sharedMemory": "256Mi"}
+    return a_model(name, *args, **merged({"engine": {"image": image}, "resources": resources}, spec))
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of one namespace."""
@@ -49,6 +62,15 @@ class Models:
         """`kubectl delete`, and wait until its pods are gone, too."""
         self.cluster.kubectl("delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s")
         self.until(lambda: not self.pods(name), f"{name}'s pods are gone", seconds)
+
+    def patch(self, name: str, spec: Mapping[str, Any]) -> None:
+        """`kubectl patch` of its spec; None takes a field away."""
+        words = ["--type=merge", "-p", json.dumps({"spec": spec})]
+        self.cluster.kubectl("patch", MODELS, name, "-n", self.namespace, *words)
+
+    def scale(self, name: str, replicas: int) -> None:
+        """`kubectl scale`."""
+        self.cluster.kubectl("scale", MODELS, name, "-n", self.namespace, f"--replicas={replicas}")
 
     def status(self, name: str) -> dict[str, Any]:
         """Its status; empty before the first."""
@@ -99,6 +121,12 @@ class Models:
             lambda: self.condition(name, kind).get("reason") == reason, f"{kind} of {name}: {reason}", seconds, name
         )
         return str(self.condition(name, kind)["message"])
+
+    def wait_wanted(self, name: str, replicas: int, seconds: float = READY_SECONDS) -> float:
+        """Seconds until so many are wanted."""
+        return self.until(
+            lambda: self.status(name).get("desiredReplicas") == replicas, f"{replicas} of {name} wanted", seconds, name
+        )
 
     def until(self, is_so: Any, what: str, seconds: float, name: str = "") -> float:
         """Seconds until it was so; what is known of the model stands in the failure."""

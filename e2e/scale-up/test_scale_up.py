@@ -1,0 +1,48 @@
+"""Load rises tenfold: as many replicas as it needs are wanted at once, and none more while they start."""
+
+from pathlib import Path
+
+import pytest
+
+from storykit import reactions, replicas
+from storykit.installation import Installation
+from storykit.ledger import asking
+from storykit.models import Models, a_followed_model
+
+pytestmark = pytest.mark.cluster
+
+SLOW = ("--simulate-gap-seconds", "0.5")
+STREAMS = ("--stream", "--tokens", "70")
+"""Each runs for 35 s."""
+
+
+def test_from_four_to_forty_ten_are_wanted_within_three_seconds_and_never_more(
+    shoal: Installation, story: Models, tmp_path: Path
+) -> None:
+    story.apply(a_followed_model("su", *SLOW, minReplicas=1, maxReplicas=20, targetLoad=4))
+    story.wait_ready("su")
+    (first,) = story.pods("su")
+
+    def asked() -> int:
+        return sum("completions" in entry["path"] for entry in replicas.journal(story, "su", first))
+
+    few = asking(shoal.cluster, tmp_path, shoal.url, "su", *STREAMS, "--rate", "40", "--seconds", "0.1", key=shoal.key)
+    many = ("--rate", "360", "--seconds", "0.1")
+    with reactions.watching(story, "su") as pods, few as four:
+        story.until(lambda: asked() == 4, "four streams run", 30)
+        assert story.status("su")["desiredReplicas"] == 1
+        with asking(shoal.cluster, tmp_path, shoal.url, "su", *STREAMS, *many, key=shoal.key) as more:
+            story.wait_wanted("su", 10, 30)
+            story.wait_ready("su", 10)
+            entries = [*more.finish(), *four.finish()]
+
+    assert len(entries) == 40
+    assert reactions.lost(entries) == 0, more.told()
+    last = max(entry.began for entry in entries)
+    decided = [each for each in reactions.decisions(shoal, story, "su") if each.reason == "LoadRose"]
+    print(reactions.reaction(entries, decided, pods, last - 0.5))
+    print(f"10 ready {max(pods.ready.values()) - last:+.1f} s, {len(entries)} streams, 0 lost")
+    (rise,) = decided
+    assert rise.because.startswith("1 → 10 replicas: load 40")
+    assert rise.at - last <= 3.0
+    assert len(pods.made) == 10
