@@ -26,9 +26,11 @@ NODE = "node1"
 
 # A replica's memory by process, from inside its pod: the share of each in what several have in common is its own.
 _MEMORY = """
-import json, pathlib
+import json, os, pathlib
 found = {}
 for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if process.name == str(os.getpid()):
+        continue
     try:
         words = (process / "cmdline").read_text().replace(chr(0), " ")
         rollup = (process / "smaps_rollup").read_text()
