@@ -9,7 +9,7 @@ from storykit.installation import NAMESPACE, Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_followed_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 AGAIN_SECONDS = 90.0
 """A new pod starts, and waits until the Lease of the killed one is over."""

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.cluster
 
 DELAY_SECONDS = 30
 SLOW = ("--simulate-gap-seconds", "0.5")
+_EACH_SEES_THE_OTHERS = ("--rate", "0.4")
+"""So slowly that every gateway knows of the stream before, whichever had it."""
 
 
 def _streams(story: Models, name: str) -> dict[str, int]:
@@ -41,7 +43,7 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
     story.until(lambda: len(_names(story, "sd")) == 2, "one goes", 30, "sd")
     assert _names(story, "sd") == ready, "the unready one goes first, the youngest at that"
 
-    words = ("--stream", "--tokens", "40", "--rate", "1", "--seconds", "3")
+    words = ("--stream", "--tokens", "40", *_EACH_SEES_THE_OTHERS, "--seconds", "7.6")
     with asking(shoal.cluster, tmp_path, shoal.url, "sd", *words, key=shoal.key) as ledger:
         story.until(lambda: sum(_streams(story, "sd").values()) == 3, "three streams run", 30)
         streams = _streams(story, "sd")
@@ -64,11 +66,11 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
 def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
     shoal: Installation, story: Models, tmp_path: Path
 ) -> None:
-    scaling = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": 8, "scaleDownDelaySeconds": DELAY_SECONDS}
+    scaling = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": 12, "scaleDownDelaySeconds": DELAY_SECONDS}
     story.apply(a_model("sd", *SLOW, replicas=4, scaling=scaling))
     story.wait_ready("sd", 4)
-    long = ("--stream", "--tokens", "300", "--rate", "1", "--seconds", "5")
-    spike = ("--stream", "--tokens", "10", "--rate", "280", "--seconds", "0.1")
+    long = ("--stream", "--tokens", "240", *_EACH_SEES_THE_OTHERS, "--seconds", "12.6")
+    spike = ("--stream", "--tokens", "10", "--rate", "360", "--seconds", "0.1")
     with (
         reactions.watching(story, "sd") as pods,
         asking(shoal.cluster, tmp_path, shoal.url, "sd", *long, key=shoal.key) as streams,
@@ -83,7 +85,7 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
         story.wait_wanted("sd", 1, 150)
         entries = [*streams.finish(), *burst]
     assert reactions.lost(entries) == 0, streams.told()
-    assert {entry.tokens for entry in streams.entries} == {300}
+    assert {entry.tokens for entry in streams.entries} == {240}
     fell = [each for each in reactions.decisions(shoal, story, "sd") if each.reason == "LoadFell"]
     spike_over = max(entry.ended for entry in burst)
     print(f"fewer wanted {fell[0].at - spike_over:+.1f} s after a spike of {len(burst)}, delay {DELAY_SECONDS} s")

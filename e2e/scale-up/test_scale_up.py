@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_followed_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = ("--simulate-gap-seconds", "0.5")
 STREAMS = ("--stream", "--tokens", "70")

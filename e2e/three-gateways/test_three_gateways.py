@@ -13,7 +13,7 @@ from storykit.installation import NAMESPACE, Installation
 from storykit.ledger import Ledger, asking
 from storykit.models import Models, a_followed_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 GATEWAY = "deployment/shoal-gateway"
 PORT = 8000
