@@ -18,8 +18,8 @@ _EACH_SEES_THE_OTHERS = ("--rate", "0.4")
 
 
 def _streams(story: Models, name: str) -> dict[str, int]:
-    """How many streams were sent to each pod that answers."""
-    pods = [pod for pod in story.pods(name) if pod["status"].get("podIP")]
+    """How many streams were sent to each pod that stays."""
+    pods = [pod for pod in story.pods(name) if not pod["metadata"].get("deletionTimestamp")]
     return {
         pod["metadata"]["name"]: sum("completions" in entry["path"] for entry in replicas.journal(story, name, pod))
         for pod in pods
@@ -42,6 +42,7 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
     story.scale("sd", 2)
     story.until(lambda: len(_names(story, "sd")) == 2, "one goes", 30, "sd")
     assert _names(story, "sd") == ready, "the unready one goes first, the youngest at that"
+    story.until(lambda: len(story.pods("sd")) == 2, "it is gone at once, for it has nothing to drain", 30, "sd")
 
     words = ("--stream", "--tokens", "40", *_EACH_SEES_THE_OTHERS, "--seconds", "7.6")
     with asking(shoal.cluster, tmp_path, shoal.url, "sd", *words, key=shoal.key) as ledger:
@@ -51,7 +52,7 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
         story.scale("sd", 1)
         story.until(lambda: len(_names(story, "sd")) == 1, "one goes", 30, "sd")
         assert _names(story, "sd") == {max(streams, key=lambda pod: streams[pod])}, "the least loaded goes"
-        assert {entry.outcome for entry in ledger.finish()} == {"ok"}, ledger.told()
+        assert {entry.outcome for entry in ledger.whole()} == {"ok"}, ledger.told()
 
     story.wait_ready("sd", 1)
     oldest = _names(story, "sd")
@@ -81,9 +82,9 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
         story.patch("sd", {"replicas": None})
         story.wait_reason("sd", "ScalingActive", "HeldByDelay")
         with asking(shoal.cluster, tmp_path, shoal.url, "sd", *spike, key=shoal.key) as crowd:
-            burst = crowd.finish()
+            burst = crowd.whole()
         story.wait_wanted("sd", 1, 150)
-        entries = [*streams.finish(), *burst]
+        entries = [*streams.whole(), *burst]
     assert reactions.lost(entries) == 0, streams.told()
     assert {entry.tokens for entry in streams.entries} == {240}
     fell = [each for each in reactions.decisions(shoal, story, "sd") if each.reason == "LoadFell"]

@@ -34,7 +34,7 @@ def test_from_four_to_forty_ten_are_wanted_within_three_seconds_and_never_more(
         with asking(shoal.cluster, tmp_path, shoal.url, "su", *STREAMS, *many, key=shoal.key) as more:
             story.wait_wanted("su", 10, 30)
             story.wait_ready("su", 10)
-            entries = [*more.finish(), *four.finish()]
+            entries = [*more.whole(), *four.whole()]
 
     assert len(entries) == 40
     assert reactions.lost(entries) == 0, more.told()

@@ -23,9 +23,9 @@ class Tuning:
     rise_seconds: float = 2.0
     """A load that was over the target for less buys no replica."""
     calm_seconds: float = 10.0
-    """Nor one for less than this, where nobody waits and it is not far over: noise of that length buys what soon goes."""
+    """Nor for less than this where nobody waits and it is little over the target: noise buys what soon goes again."""
     far_over: float = 1.25
-    """Times the target."""
+    """Times the target: more is not little."""
     flow_seconds: float = 10.0
     """So far back arrivals are counted to see what the running requests will become."""
     clear_seconds: float = 30.0
