@@ -86,17 +86,17 @@ def test_a_blink_buys_nothing(seconds: float, counts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("load", "waiting", "seconds", "wanted"),
     [
-        (7, 0, 3, 1),  # over the target, nobody waits: it may be over in a moment
-        (7, 0, 8, 1),
-        (7, 0, 11, 2),
-        (6, 1, 3, 2),  # somebody waits
-        (8, 0, 3, 2),  # twice the target
+        (18, 0, 3, 1),  # a little over the target, nobody waits: it may be over in a moment
+        (18, 0, 8, 1),
+        (18, 0, 11, 2),
+        (17, 1, 3, 2),  # somebody waits
+        (20, 0, 3, 2),  # a quarter over it
     ],
 )
 def test_a_load_over_the_target_is_believed_the_sooner_the_worse_it_is(
     load: int, waiting: int, seconds: float, wanted: int
 ) -> None:
-    story = Story(ONE_AT_LEAST, current=1).goes_on(60, 4).goes_on(seconds, load, waiting=waiting)
+    story = Story(ONE_AT_LEAST | {"targetLoad": 16}, current=1).goes_on(60, 16).goes_on(seconds, load, waiting=waiting)
 
     assert story.current == wanted
 
