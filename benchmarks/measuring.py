@@ -21,6 +21,8 @@ from sse_client import Run
 from sse_sheet import Order, Sheet, distrust
 from stand_in import Pace
 
+_SETTLE_SECONDS = 90
+_AT_REST = 0.1
 _PAUSE_SECONDS = 0.2
 _GRACE_SECONDS = 30
 
@@ -59,6 +61,7 @@ class Measurer:
         effort = self._effort
         if effort.memory:
             self._part("memory", self._memory)
+            self._settle()
         self._standing.turn(scenarios.INSTANT)
         self._part("warm-up", self._warm_up)
         for connections, seconds in effort.json.items():
@@ -81,6 +84,14 @@ class Measurer:
         except (UnreadableReport, OSError, RuntimeError, subprocess.TimeoutExpired) as error:
             self._measured.faults[name] = f"not measured: {error}"
         time.sleep(_PAUSE_SECONDS)
+
+    def _settle(self) -> None:
+        """Some go on for long with streams that nobody waits for any more; the next figure is not about those."""
+        for _ in range(_SETTLE_SECONDS):
+            with self._cost() as cost:
+                time.sleep(1)
+            if cost.busy < _AT_REST:
+                return
 
     def _warm_up(self) -> None:
         self._wrk("warm-up", self._body_file("json", streams=False), 8, 1)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -51,7 +52,7 @@ def main() -> int:
         _write(flags.out / "benchmarks.md", page.page(found))
         _write(flags.out / page.PLOT, plot.svg(found))
     if flags.write_docs:
-        _write(DOCS / "benchmarks.json", found.to_text())
+        _write(DOCS / "benchmarks.json", _without_folders(found.to_text()))
         _write(DOCS / "benchmarks.md", page.page(found))
         _write(DOCS / page.PLOT, plot.svg(found))
     return 1 if any(peer.left_out for peer in found.peers.values()) else 0
@@ -139,6 +140,11 @@ def _install(peers: list[Peer], found: Outcome) -> dict[str, Installed | None]:
         entry.version = installed.version if installed is not None else ""
         programs[peer.name] = installed
     return programs
+
+
+def _without_folders(text: str) -> str:
+    """The commands as anybody could type them: where this machine keeps its files is nobody's business."""
+    return re.sub(r'(?<![\w:/])/(?:[^\s"\\/]+/)+', "", text)
 
 
 def _write(path: Path, text: str) -> None:

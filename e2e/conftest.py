@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from localkube import access, layout
+from localkube import access, layout, our_images
 from localkube.access import Access
-from storykit import installation, models, running
+from storykit import installation, models, nodes, running
 from storykit.installation import Installation
 from storykit.models import Models
+from storykit.nodes import SECOND, Nodes
 
 PLACE = layout.from_environment()
 
@@ -55,3 +56,22 @@ def _namespace(test: str) -> str:
     """Readable, and another one for each row of a table."""
     words = re.sub("[^a-z0-9]+", "-", test.lower().removeprefix("test_"))
     return f"story-{words[:36].strip('-')}-{hashlib.sha256(test.encode()).hexdigest()[:6]}"
+
+
+@pytest.fixture
+def two_nodes(shoal: Installation) -> Iterator[Nodes]:
+    """A second node that takes pods while the story lasts. Name it behind `story`, which is tidied up with both."""
+    if not shoal.cluster.is_local:
+        pytest.skip("nodes of a cluster that was given are not ours to start, drain or kill")
+    with nodes.of_this_machine(shoal.cluster, PLACE) as two:
+        installation.load_images(PLACE, ["control", "simulator"], nodes=(SECOND,))
+        yield two
+
+
+@pytest.fixture(scope="session")
+def ray_image(cluster: Access) -> str:
+    """The real replica program with Ray, and the simulator as its engine."""
+    if not cluster.is_local:
+        pytest.skip("the image of the simulator inside Ray is put into the nodes of this machine's cluster only")
+    installation.load_images(PLACE, ["simulator-ray"])
+    return our_images.ALL["simulator-ray"].name

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """Not Ready: the manifest asks for what this version of Shoal does not do yet; the message names the field."""
     ROLLING_OUT = "RollingOut"
     """Progressing: replicas of an older revision are being replaced."""
+    CANARY_WAITS = "CanaryWaits"
+    """Progressing: the canaries of a new revision answer beside the old one; `shoal rollout promote` lets it go on."""
     COMPLETE = "Complete"
     """Not Progressing: everything is as the manifest wishes."""
     FIXED_REPLICAS = "FixedReplicas"

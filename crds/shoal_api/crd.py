@@ -117,7 +117,9 @@ def _default_objects(node: dict[str, Any]) -> None:
             child["default"] = []
 
 
-_WITHOUT_DEFAULT = frozenset({"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale", "scaling"})
+_WITHOUT_DEFAULT = frozenset(
+    {"credentials", "valueFrom", "secretKeyRef", "configMapKeyRef", "lastScale", "scaling"}
+) | {"canary"}
 """Optional objects whose absence means something."""
 
 

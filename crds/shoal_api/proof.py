@@ -34,6 +34,11 @@ def model_key(master_key: bytes, model_uid: str) -> bytes:
     return hmac.digest(master_key, b"shoal model key\n" + model_uid.encode(), sha256)
 
 
+def fingerprint(key: bytes) -> str:
+    """By which a key is known again; it tells nothing of the key."""
+    return hmac.digest(key, b"shoal key fingerprint\n", sha256).hex()[:16]
+
+
 def ray_token(master_key: bytes, model_uid: str) -> bytes:
     """By which the processes of a replica's own Ray cluster know each other; one per ModelDeployment."""
     return hmac.digest(master_key, b"shoal ray token\n" + model_uid.encode(), sha256)

@@ -43,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument("--node", help="with --load: into this node only (default: all)")
 
     commands.add_parser("status", help="what runs")
-    kubectl = commands.add_parser("kubectl", help="kubectl for this cluster", add_help=False)
-    kubectl.add_argument("words", nargs=argparse.REMAINDER)
+    commands.add_parser("kubectl", help="kubectl for this cluster: every word after it is kubectl's", add_help=False)
     enter = commands.add_parser(
         "enter", help="run a command in the cluster's network, with kubectl and helm on its path"
     )
@@ -58,9 +57,16 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The command line as it is meant; what stands behind `kubectl` is not ours to read."""
+    if list(words[:1]) != ["kubectl"]:
+        return parser().parse_args(words)
+    return argparse.Namespace(command="kubectl", words=list(words[1:]))
+
+
 def main(words: Sequence[str]) -> int:
     """Do what the command line says; a refusal is one sentence."""
-    arguments = parser().parse_args(words)
+    arguments = parsed(words)
     place = layout.from_environment()
     try:
         return _COMMANDS[arguments.command](arguments, place)

@@ -29,6 +29,7 @@ from shoal_operator import (
     manifests,
     operator_settings,
     probe,
+    rollout_cli,
     settings,
     status_file,
     telling,
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster_flags.add_status(commands, _status)
     cluster_flags.add_logs(commands, _logs)
     cluster_flags.add_doctor(commands, _doctor)
+    rollout_cli.add(commands, _say)
 
     version = commands.add_parser("version", help="the version of Shoal")
     version.set_defaults(run=_version)
@@ -223,8 +225,7 @@ def _status(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _logs(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    namespace, _, name = given.model.rpartition("/")
-    namespace = namespace or given.namespace
+    namespace, name = cluster_flags.model(given)
     running, _ = status_file.read_all(settings.runs(settings.home(environment)))
     files = [
         replica.log

@@ -60,13 +60,18 @@ class Cluster:
     """One API server. Every call raises Unreachable or ApiFault; writes raise NotLeading where they may not be made."""
 
     def __init__(
-        self, found: Configuration, may_write: Callable[[], bool], on_call: Callable[[str], None] = lambda _: None
+        self,
+        found: Configuration,
+        may_write: Callable[[], bool],
+        on_call: Callable[[str], None] = lambda _: None,
+        field_manager: str = FIELD_MANAGER,
     ) -> None:
-        """`on_call` hears of every call that goes out: read, write or lease."""
+        """`on_call` hears of every call that goes out: read, write or lease; writes are known as `field_manager`'s."""
         self._configuration = found
         self._client = ApiClient(found)
         self._may_write = may_write
         self._on_call = on_call
+        self._field_manager = field_manager
 
     async def close(self) -> None:
         await self._client.close()
@@ -123,6 +128,11 @@ class Cluster:
         """Make it; ApiFault with is_conflict where the name is taken."""
         return await self._write("POST", kind.path(manifest["metadata"]["namespace"]), manifest, _JSON)
 
+    async def rehearse(self, kind: Kind, manifest: Manifest) -> None:
+        """Have everything asked that making it would ask, and make nothing; ApiFault where it would be refused."""
+        query = {"dryRun": "All"}
+        await self._write("POST", kind.path(manifest["metadata"]["namespace"]), manifest, _JSON, query)
+
     async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest:
         """Make it so, by server-side apply: what others set in it and we never named stays theirs."""
         where = manifest["metadata"]
@@ -155,7 +165,10 @@ class Cluster:
         known = "resourceVersion" in where
         path = kind.path(where["namespace"], where["name"] if known else "")
         self._on_call("lease")
-        return await self._call("PUT" if known else "POST", path, _query({}), manifest, _JSON, WRITE_SECONDS)
+        return await self._call("PUT" if known else "POST", path, self._query({}), manifest, _JSON, WRITE_SECONDS)
+
+    def _query(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {"fieldManager": self._field_manager} | dict(more)
 
     async def _read(self, path: str, query: Mapping[str, str]) -> Manifest:
         self._on_call("read")
@@ -167,7 +180,7 @@ class Cluster:
         if not self._may_write():
             raise NotLeading
         self._on_call("write")
-        asked = {} if method == "DELETE" else _query(query or {})
+        asked = {} if method == "DELETE" else self._query(query or {})
         return await self._call(method, path, asked, body, content_type, WRITE_SECONDS)
 
     async def _call(
@@ -214,10 +227,6 @@ class Cluster:
 
 def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
     return Unreachable(f"{method} {path}: {type(error).__name__} {error}".rstrip())
-
-
-def _query(more: Mapping[str, str]) -> dict[str, str]:
-    return {"fieldManager": FIELD_MANAGER} | dict(more)
 
 
 def _message(text: bytes) -> str:

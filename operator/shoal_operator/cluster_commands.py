@@ -28,7 +28,7 @@ def doctor(kubeconfig: Path | None, namespace: str, say: Say) -> int:
         say(f"{wrong} wrong" if wrong else "nothing is wrong")
         return 1 if wrong else 0
 
-    return _with_cluster(kubeconfig, look)
+    return with_cluster(kubeconfig, look)
 
 
 def status(kubeconfig: Path | None, namespace: str | None, say: Say) -> int:
@@ -43,7 +43,7 @@ def status(kubeconfig: Path | None, namespace: str | None, say: Say) -> int:
             say(f"no ModelDeployment in {namespace or 'any namespace'}; make one with: kubectl apply -f model.yaml")
         return 0 if models else 1
 
-    return _with_cluster(kubeconfig, look)
+    return with_cluster(kubeconfig, look)
 
 
 def logs(
@@ -65,7 +65,7 @@ def logs(
         await asyncio.gather(*(_print(door, pod, asked, len(pods) > 1, say) for pod in pods))
         return 0
 
-    return _with_cluster(kubeconfig, look)
+    return with_cluster(kubeconfig, look)
 
 
 async def _print(door: Cluster, pod: Manifest, asked: dict[str, str], is_named: bool, say: Say) -> None:
@@ -77,9 +77,13 @@ async def _print(door: Cluster, pod: Manifest, asked: dict[str, str], is_named: 
         say(f"{kinds.name(pod)}: no log ({fault.message})")
 
 
-def _with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[int]]) -> int:
+def with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[int]], *, field_manager: str = "") -> int:
+    """The exit status of what is done with a cluster; nothing is written unless a `field_manager` is named."""
+
     async def run() -> int:
-        door = Cluster(await cluster.configuration(kubeconfig), may_write=lambda: False)
+        found = await cluster.configuration(kubeconfig)
+        may_write = bool(field_manager)
+        door = Cluster(found, may_write=lambda: may_write, field_manager=field_manager or cluster.FIELD_MANAGER)
         try:
             return await look(door)
         except (Unreachable, ApiFault) as fault:

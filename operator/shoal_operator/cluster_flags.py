@@ -61,6 +61,12 @@ def add_logs(commands: Commands, run: Run) -> None:
     logs.set_defaults(run=run)
 
 
+def model(given: argparse.Namespace) -> tuple[str, str]:
+    """Namespace and name of the model that is asked about."""
+    namespace, _, name = given.model.rpartition("/")
+    return namespace or given.namespace, name
+
+
 def add_kubeconfig(parser: argparse.ArgumentParser) -> None:
     """`--kubeconfig`."""
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: $KUBECONFIG, else ~/.kube/config")

@@ -10,7 +10,7 @@ _TOLD = (ConditionType.READY, ConditionType.PROGRESSING, ConditionType.NAMES_GRA
 _GOOD = frozenset(
     {
         *(Reason.REPLICAS_READY, Reason.SOME_REPLICAS_READY, Reason.AT_ZERO, Reason.STARTING),
-        *(Reason.ROLLING_OUT, Reason.COMPLETE, Reason.ALL_GRANTED),
+        *(Reason.ROLLING_OUT, Reason.CANARY_WAITS, Reason.COMPLETE, Reason.ALL_GRANTED),
     }
 )
 _WORTH_EACH_SENTENCE = frozenset({Reason.CANNOT_START, Reason.INVALID_SPEC, Reason.NOT_BUILT, Reason.NAME_TAKEN})

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shoal_operator.fitness import Verdict
+
 _REQUEST_SECONDS = 5.0
 _HEAD_BYTES = 8192
 
@@ -12,8 +14,8 @@ _HEAD_BYTES = 8192
 class Answers:
     """What is asked for when somebody asks."""
 
-    is_live: Callable[[], bool]
-    is_ready: Callable[[], bool]
+    is_live: Callable[[], Verdict]
+    is_ready: Callable[[], Verdict]
     metrics: Callable[[], bytes]
 
 
@@ -49,8 +51,9 @@ def _answer(request: bytes, answers: Answers) -> bytes:
     return _response("404 Not Found", b"/livez, /readyz and /metrics are here\n")
 
 
-def _yes_or_no(is_so: bool) -> bytes:
-    return _response("200 OK", b"ok\n") if is_so else _response("503 Service Unavailable", b"no\n")
+def _yes_or_no(verdict: Verdict) -> bytes:
+    status = "200 OK" if verdict.holds else "503 Service Unavailable"
+    return _response(status, f"{'ok' if verdict.holds else 'no'}: {verdict.because}\n".encode())
 
 
 def _response(status: str, body: bytes, content_type: str = "text/plain; charset=utf-8") -> bytes:

@@ -24,6 +24,8 @@ NEEDS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     (kinds.SERVICE, "", ("get", "list", "watch", "create", "patch")),
     (kinds.SERVICE_ACCOUNT, "", ("get", "list", "watch", "create", "patch")),
     (kinds.SECRET, "", ("get", "create", "patch")),
+    (kinds.CONFIG_MAP, "", ("get",)),
+    (kinds.CLAIM, "", ("get",)),
     (kinds.REVISION, "", ("get", "list", "watch", "create", "update", "delete")),
     (kinds.EVENT, "", ("get", "list", "create", "patch")),
 )
@@ -66,6 +68,12 @@ async def replicas(cluster: Cluster, model: Manifest) -> list[Manifest]:
     selector = f"{labels.MODEL_UID}={kinds.uid(model)}"
     found = await _list(cluster, kinds.POD, kinds.namespace(model), selector) or []
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+
+
+async def revisions(cluster: Cluster, model: Manifest) -> list[Manifest]:
+    """The records of a model's revisions."""
+    selector = f"{labels.MODEL_UID}={kinds.uid(model)}"
+    return (await cluster.find_all(kinds.REVISION, kinds.namespace(model), selector)).objects
 
 
 async def _denied(cluster: Cluster, operator: Manifest) -> tuple[str, ...] | None:

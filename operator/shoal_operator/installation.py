@@ -21,7 +21,7 @@ class Installation:
     offline: bool = False
     """Nothing is fetched from a hub: `hf://` sources must be in the cache."""
     surge_priority_class: str = ""
-    """Non-preempting PriorityClass under which surge replicas run."""
+    """Non-preempting PriorityClass for replicas made beside the old ones, where their model names none."""
     allow_remote_code: bool = False
     """Whether `--trust-remote-code` may stand in `spec.engine.args`."""
     image_volumes: bool = False

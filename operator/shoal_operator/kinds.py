@@ -45,6 +45,9 @@ SERVICE = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 SECRET = Kind("v1", "Secret", "secrets")
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+PRIORITY_CLASS = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 NODE = Kind("v1", "Node", "nodes")
@@ -79,6 +82,16 @@ def label(manifest: Manifest, key: str) -> str:
 
 def annotation(manifest: Manifest, key: str) -> str:
     return str(manifest["metadata"].get("annotations", {}).get(key, ""))
+
+
+def revision(manifest: Manifest) -> str:
+    """The revision that a pod or a record is of."""
+    return label(manifest, labels.REVISION)
+
+
+def replica(manifest: Manifest) -> str:
+    """The replica that a pod belongs to."""
+    return label(manifest, labels.REPLICA) or name(manifest)
 
 
 def version(manifest: Manifest) -> int:

@@ -40,6 +40,10 @@ class Leading:
         self._clock = clock
         self._seen: Sighting | None = None
         self._renewed: float | None = None
+        self.asked: float | None = None
+        """When the Lease was last asked for, by `ticks`."""
+        self.heard: float | None = None
+        """When the API server last answered that, whatever it said."""
 
     def leads(self) -> bool:
         """Whether nobody else can hold the Lease at this moment."""
@@ -60,9 +64,10 @@ class Leading:
 
     async def step(self, door: LeaseDoor) -> bool:
         """Take or renew the Lease where that is right; whether this operator leads."""
-        asked = self._ticks()
+        asked = self.asked = self._ticks()
         try:
             known = await door.get(LEASE, self._namespace, self._name)
+            self.heard = self._ticks()
             self._seen = lease_holding.sighting(known, self._seen, asked)
             if not lease_holding.may_take(self._seen, self._identity, self._ticks()):
                 self._renewed = None

@@ -13,6 +13,9 @@ MODEL_KEY = "model-key"
 RAY_TOKEN = "ray-token"  # noqa: S105  (a name)
 """Key of the model's Secret: by it the processes of one replica's Ray cluster know each other."""
 
+MADE_FROM = "madeFrom"
+"""In the data of a ControllerRevision: the part of the spec that it was rendered from."""
+
 RAY_PORT = 6379
 RAY_PORT_NAME = "ray"
 
@@ -51,9 +54,15 @@ def gang_service_name(md: ModelDeployment) -> str:
     return _service_name(md, _OURS, "gang")
 
 
-def service_account(md: ModelDeployment) -> Manifest:
-    """Whom the model's pods are to the API server: somebody who may do nothing and holds no token."""
-    return _object(md, "v1", "ServiceAccount", own_name(md)) | {"automountServiceAccountToken": False}
+def service_account(md: ModelDeployment, master_key: bytes) -> Manifest:
+    """Whom the model's pods are to the API server: somebody who may do nothing and holds no token.
+
+    It says which key the Secret holds, so that nobody has to read Secrets to see that the master key is another.
+    """
+    made = _object(md, "v1", "ServiceAccount", own_name(md)) | {"automountServiceAccountToken": False}
+    key = proof.model_key(master_key, md.metadata.uid)
+    made["metadata"]["annotations"] = {labels.KEY: proof.fingerprint(key)}
+    return made
 
 
 def secret(md: ModelDeployment, master_key: bytes) -> Manifest:
@@ -64,11 +73,25 @@ def secret(md: ModelDeployment, master_key: bytes) -> Manifest:
     return _object(md, "v1", "Secret", own_name(md)) | {"type": "Opaque", "data": data}
 
 
-def controller_revision(md: ModelDeployment, revision: str, template: Manifest, number: int) -> Manifest:
-    """A revision as it is kept: pods are always made from the template in here, whatever a later operator renders."""
+def controller_revision(
+    md: ModelDeployment,
+    revision: str,
+    template: Manifest,
+    number: int,
+    made_from: Manifest | None = None,
+    *,
+    is_canary: bool = False,
+) -> Manifest:
+    """A revision as it is kept: pods are always made from the template in here, whatever a later operator renders.
+
+    `made_from` is the part of the spec that the revision is the hash of; by it an owner comes back to the revision.
+    """
     made = _object(md, "apps/v1", "ControllerRevision", naming.object_name(md.metadata.name, revision))
     made["metadata"]["labels"][labels.REVISION] = revision
-    return made | {"revision": number, "data": {"template": template}}
+    if is_canary:
+        made["metadata"]["annotations"] = {labels.CANARY: "true"}
+    data = {"template": template} | ({MADE_FROM: made_from} if made_from else {})
+    return made | {"revision": number, "data": data}
 
 
 def own_name(md: ModelDeployment) -> str:

@@ -73,6 +73,8 @@ class Revision:
     """A replica of it has been ready."""
     fault: LastWords | None = None
     """Why it is not tried any more."""
+    canary: bool = False
+    """It takes over only when its owner promotes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,10 @@ class Observed:
     """Why no new replica may be made now."""
     changes_at: datetime | None = None
     """When these facts are others even if nothing happens."""
+    surge_waits: str = ""
+    """Why no new replica may stand beside the old ones just now, though one may later."""
+    surge_refused: str = ""
+    """Why none may until an old one has gone."""
     taken_names: frozenset[str] = frozenset()
     """Names that no new replica can have, because something that is no replica of the model has them."""
 

@@ -8,10 +8,11 @@ import time
 from datetime import UTC, datetime
 
 from shoal_api import labels, proof
-from shoal_operator import cluster, health
+from shoal_operator import cluster, fitness, health
 from shoal_operator.api_faults import ApiFault, Unreachable
 from shoal_operator.cluster import Cluster
 from shoal_operator.cluster_world import ClusterWorld
+from shoal_operator.fitness import Signs
 from shoal_operator.gateway_places import GatewayPlaces
 from shoal_operator.handlers import Watching
 from shoal_operator.health import Answers
@@ -43,14 +44,19 @@ async def run(settings: OperatorSettings) -> None:
         settings.lease_namespace, settings.lease_name, settings.identity, ticks=time.monotonic, clock=_now
     )
     door = Cluster(await cluster.configuration(settings.kubeconfig), leading.leads, metrics.called)
-    answers = Answers(is_live=lambda: True, is_ready=lambda: True, metrics=metrics.text)
+    vitals = Vitals(leading, time.monotonic())
+    answers = Answers(
+        is_live=lambda: fitness.is_live(vitals.signs(), time.monotonic()),
+        is_ready=lambda: fitness.is_ready(vitals.signs(), time.monotonic()),
+        metrics=metrics.text,
+    )
     try:
         server = await health.serve(settings.host, settings.port, answers)
     except OSError as error:
         raise BadSettings(f"--listen {settings.host}:{settings.port}: {error.strerror}; give another port") from error
     try:
         async with server:
-            governing = asyncio.create_task(_govern(settings, door, leading, metrics))
+            governing = asyncio.create_task(_govern(settings, door, leading, metrics, vitals))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([governing, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -63,7 +69,29 @@ async def run(settings: OperatorSettings) -> None:
         await door.close()
 
 
-async def _govern(settings: OperatorSettings, door: Cluster, leading: Leading, metrics: OperatorMetrics) -> None:
+class Vitals:
+    """Where the signs of fitness come from; `reign` is the present one."""
+
+    def __init__(self, leading: Leading, started: float) -> None:
+        self._leading = leading
+        self._started = started
+        self.reign: Reign | None = None
+
+    def signs(self) -> Signs:
+        reign = self.reign
+        return Signs(
+            started=self._started,
+            asked=self._leading.asked,
+            heard=self._leading.heard,
+            leads=self._leading.leads(),
+            has_listed=reign is not None and reign.has_listed,
+            oldest_look=reign.oldest_look if reign is not None else None,
+        )
+
+
+async def _govern(
+    settings: OperatorSettings, door: Cluster, leading: Leading, metrics: OperatorMetrics, vitals: Vitals
+) -> None:
     """One reign after the other."""
     while True:
         log.info('reason=Waiting because="%s waits for the Lease"', settings.identity)
@@ -71,8 +99,10 @@ async def _govern(settings: OperatorSettings, door: Cluster, leading: Leading, m
         log.info('reason=Leading because="%s holds the Lease"', settings.identity)
         metrics.leads(True)
         try:
-            await Reign(settings, door, leading, metrics).run()
+            vitals.reign = Reign(settings, door, leading, metrics)
+            await vitals.reign.run()
         finally:
+            vitals.reign = None
             metrics.leads(False)
         await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -107,6 +137,13 @@ class Reign:
         )
         self._relist: asyncio.TimerHandle | None = None
         self._relists = asyncio.Event()
+        self.has_listed = False
+        """Whether everything there is has been read once."""
+
+    @property
+    def oldest_look(self) -> float | None:
+        """When the look at a model began that takes longest now."""
+        return self._queue.oldest
 
     async def run(self) -> None:
         """Until the Lease is lost, the watches end, or this is cancelled."""
@@ -128,6 +165,7 @@ class Reign:
 
     async def _work(self) -> None:
         await self._list_all()
+        self.has_listed = True
         selector = labels.MODEL_UID
         watching = Watching(self._door.connection, self._settings.namespaces, self._seen, selector)
         watching.start()

@@ -7,12 +7,9 @@ from enum import StrEnum
 
 from shoal_api import naming
 from shoal_api.termination import LastWords
-from shoal_operator import rollout
+from shoal_operator import canary, rollout
 from shoal_operator.observed import Observed, Replica, ReplicaState, Revision
 from shoal_operator.rollout import Desired, Target
-
-ROOM_SECONDS = 10.0
-"""So long a surging replica waits for room, before an old one makes way for it."""
 
 
 class Step(StrEnum):
@@ -35,6 +32,8 @@ class NewReplica:
 
     name: str
     revision: str
+    beside: bool = False
+    """It stands beside as many others as are wanted, for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +74,40 @@ def make(
     words = rollout.given_up(desired, observed, now)
     give_up = (GivenUp(desired.revision, words),) if words else ()
     observed = _with_faults(observed, {desired.revision: words}) if words else observed
+    split = canary.split(desired, observed, now)
+    if split is None:
+        plan = _step(desired, observed, now, in_flight)
+    else:
+        old = _step(split.old.desired, split.old.observed, now, in_flight)
+        new = _step(split.new.desired, split.new.observed, now, in_flight)
+        plan = _together(old, new, desired, observed)
+    return replace(plan, give_up=give_up, forget=forget, look_again_after=_look_again(desired, observed, now))
+
+
+def _step(desired: Desired, observed: Observed, now: datetime, in_flight: Mapping[str, int]) -> Plan:
+    """The next step towards one revision."""
+    if observed.surge_refused:
+        desired = replace(desired, surge=False)
     target = rollout.target(desired, observed)
     delete, step, because = _deletions(desired, target, observed, now, in_flight)
     create = _creations(desired, target, observed, frozenset(delete))
     if create and not delete:
         step, because = _why_created(desired, target, create)
-    return Plan(create, delete, give_up, forget, step, because, _look_again(desired, observed, now))
+    return Plan(create, delete, step=step, because=because)
+
+
+def _together(old: Plan, new: Plan, desired: Desired, observed: Observed) -> Plan:
+    """One plan for a canary and for the revision beside it."""
+    leaving = {*old.delete, *new.delete}
+    room = desired.replicas - sum(r.name not in leaving for r in observed.staying)
+    made = (*old.create, *new.create)
+    create = tuple(replace(each, beside=index >= room) for index, each in enumerate(made))
+    delete = (*old.delete, *new.delete)
+    if old.delete and old.step is Step.SCALED_DOWN and observed.revision(desired.revision).canary:
+        because = f"the canary of revision {desired.revision} takes a place"
+        return Plan(create, delete, step=Step.ROLLED_OUT, because=because)
+    told = new if new.changes_something else old
+    return Plan(create, delete, step=told.step, because=told.because)
 
 
 def _said(words: LastWords | None, desired: Desired) -> str:
@@ -127,11 +154,10 @@ def _deletions(
     outdated = tuple(r for r in staying if r.revision != target.revision)
     current = tuple(r for r in staying if r.revision == target.revision)
     all_current_ready = all(r.state is ReplicaState.READY for r in current)
-    if desired.makes_way and outdated and len(staying) > desired.replicas:
-        waiting = [r.hindrance for r in current if r.hindrance and rollout.lacks_room(r)]
-        if any((now - hindrance.since).total_seconds() >= ROOM_SECONDS for hindrance in waiting):
-            oldest = rollout.first_to_go(outdated, target.revision)[0]
-            return (oldest.name,), step, f"no room beside the old replicas, so one makes way: {because}"
+    is_beside = desired.makes_way and bool(outdated) and len(staying) > desired.replicas
+    if is_beside and rollout.waits_too_long(current, now) and rollout.may_miss_one(desired, observed):
+        oldest = rollout.first_to_go(outdated, target.revision)[0]
+        return (oldest.name,), step, f"no room beside the old replicas, so one makes way: {because}"
     surging = 1 if desired.surge and outdated and not all_current_ready else 0
     surplus = _surplus(staying, target, desired.replicas + surging, in_flight)
     if surplus:
@@ -151,10 +177,13 @@ def _creations(desired: Desired, target: Target, observed: Observed, leaving: fr
     # Without surge the room of a replica that still drains is not free yet: its GPU and memory are in use.
     taken = len(staying) if desired.surge or desired.is_scheduled else len(observed.replicas)
     surging = desired.surge and outdated and not any(rollout.lacks_room(r) for r in staying)
+    surging = surging and not observed.surge_waits
     room = desired.replicas + (1 if surging else 0) - taken
     if observed.may_make is not None:
         room = min(room, observed.may_make)
-    return tuple(NewReplica(name, target.revision) for name in _free_names(desired, target, observed, room))
+    names = _free_names(desired, target, observed, room)
+    beside = desired.replicas - taken
+    return tuple(NewReplica(name, target.revision, index >= beside) for index, name in enumerate(names))
 
 
 def _why_created(desired: Desired, target: Target, create: tuple[NewReplica, ...]) -> tuple[Step, str]:
@@ -190,7 +219,7 @@ def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | 
     """The deadlines of those that start, and of those that wait for room."""
     starting = observed.in_state(ReplicaState.STARTING)
     left = [
-        ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
+        rollout.ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
         for r in starting
         if desired.makes_way and r.hindrance and rollout.lacks_room(r)
     ]

@@ -11,11 +11,12 @@ from shoal_api import labels, termination
 from shoal_api.conditions import Reason
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import EXIT_PERMANENT, LastWords
-from shoal_operator import ganging, kinds
+from shoal_operator import ganging, kinds, surging
 from shoal_operator.ganging import PendingGang
 from shoal_operator.kinds import Manifest
 from shoal_operator.observed import NOT_ANSWERING, Endpoint, Hindrance, Observed, Replica, ReplicaState, Revision
 from shoal_operator.pod_template import ENGINE
+from shoal_operator.surging import Surge
 
 GIVEN_UP_AFTER_SECONDS = 30.0
 """A pod still there so long after the end of its grace period is on a node that does not answer: it counts no more."""
@@ -42,21 +43,24 @@ class Beside:
     """Gangs whose pods did not all find a node in time."""
     may_make: int | None = None
     held: Hindrance | None = None
+    surge_waits: str = ""
+    surge_refused: str = ""
     changes_at: tuple[datetime, ...] = ()
 
 
-def observed(pods: Sequence[Manifest], revisions: Sequence[Manifest], beside: Beside, now: datetime) -> Observed:
+def observed(pods: Sequence[Manifest], records: Sequence[Manifest], beside: Beside, now: datetime) -> Observed:
     """Everything that decisions about one model see."""
     of_replica: dict[str, list[Manifest]] = defaultdict(list)
     for pod in pods:
         of_replica[kinds.label(pod, labels.REPLICA) or kinds.name(pod)].append(pod)
     overdue = {name for name, members in of_replica.items() if any(_is_overdue(pod, now) for pod in members)}
     replicas = [_replica(name, members, beside) for name, members in of_replica.items() if name not in overdue]
-    known = sorted(revisions, key=lambda r: (int(r.get("revision", 0)), kinds.name(r)))
     times = (*(_counts_until(pod) for pod in pods if kinds.is_leaving(pod)), *beside.changes_at)
     return Observed(
         replicas=tuple(sorted(replicas, key=lambda r: (r.created, r.name))),
-        revisions=tuple(_revision(manifest) for manifest in known),
+        revisions=revisions(records),
+        surge_waits=beside.surge_waits,
+        surge_refused=beside.surge_refused,
         obstacle=beside.obstacle,
         may_make=beside.may_make,
         held=beside.held,
@@ -73,6 +77,42 @@ def newly_proven(pods: Sequence[Manifest], revisions: Sequence[Manifest]) -> lis
         if _rank(pod) == 0 and not kinds.is_leaving(pod) and _condition(pod, "Ready")[0]
     }
     return [r for r in revisions if kinds.label(r, labels.REVISION) in ready and not _is_proven(r)]
+
+
+def by_number(records: Sequence[Manifest]) -> list[Manifest]:
+    """The records of revisions, the oldest wish first."""
+    return sorted(records, key=lambda r: (int(r.get("revision", 0)), kinds.name(r)))
+
+
+def revisions(records: Sequence[Manifest]) -> tuple[Revision, ...]:
+    """What is known about the revisions, the oldest wish first."""
+    return tuple(_revision(record) for record in by_number(records))
+
+
+def is_rolling(pods: Sequence[Manifest], revision: str) -> bool:
+    """Whether replicas of another revision are there that nobody told to go."""
+    return any(not kinds.is_leaving(pod) and kinds.revision(pod) != revision for pod in pods)
+
+
+def is_served_by_another(pods: Sequence[Manifest], revision: str) -> bool:
+    """Whether one of them is ready, so that something would be lost."""
+    return any(
+        not kinds.is_leaving(pod) and kinds.revision(pod) != revision and _condition(pod, "Ready")[0] for pod in pods
+    )
+
+
+def surge(md: ModelDeployment, pods: Sequence[Manifest]) -> Surge | None:
+    """The turn that this model has: for a replica that was made beside others, until these have gone."""
+    if not md.spec.resources.gpu:
+        return None
+    newest = max(
+        (pod for pod in pods if kinds.annotation(pod, labels.SURGE) and not kinds.is_leaving(pod)),
+        key=_created,
+        default=None,
+    )
+    if newest is None or all(kinds.revision(pod) == kinds.revision(newest) for pod in pods):
+        return None
+    return Surge(md.id, ganging.pool(md), _created(newest) + timedelta(seconds=surging.TURN_SECONDS))
 
 
 def pending_gangs(md: ModelDeployment, pods: Sequence[Manifest]) -> list[PendingGang]:
@@ -110,6 +150,7 @@ def _revision(manifest: Manifest) -> Revision:
         name=kinds.label(manifest, labels.REVISION),
         proven=_is_proven(manifest),
         fault=termination.read(kinds.annotation(manifest, labels.FAULT)),
+        canary=kinds.annotation(manifest, labels.CANARY) == "true",
     )
 
 

@@ -23,6 +23,10 @@ _END_SECONDS = 30
 """What the replica program needs at most to end everything below it, when the drain is over."""
 _READABLE_BY_GROUP = 0o440
 
+ABSENT_SECONDS = 30
+"""So long after Kubernetes finds a node silent its replicas are given up; Kubernetes' own default is 300."""
+_ABSENCES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
 
 def template(md: ModelDeployment, installation: Installation) -> Manifest:
     """What every pod of this revision has in common; kept in the ControllerRevision and rendered only once.
@@ -42,6 +46,16 @@ def template(md: ModelDeployment, installation: Installation) -> Manifest:
     return merged
 
 
+def beside(made: list[Manifest], priority_class: str) -> list[Manifest]:
+    """The same pods for a replica that stands beside the old ones: a pod without a class of its own gets this one."""
+    made = copy.deepcopy(made)
+    for pod in made:
+        pod["metadata"]["annotations"][labels.SURGE] = "true"
+        if priority_class and not pod["spec"].get("priorityClassName"):
+            pod["spec"]["priorityClassName"] = priority_class
+    return made
+
+
 def pods(md: ModelDeployment, replica_name: str, index: int, revision: str, template: Manifest) -> list[Manifest]:
     """The pods of one replica, rank 0 first. All that depends on the spec comes from the template: it may be older."""
     text = template["metadata"]["annotations"][labels.REPLICA_CONFIG]
@@ -58,6 +72,7 @@ def pods(md: ModelDeployment, replica_name: str, index: int, revision: str, temp
         # Only what is new is added: the replica program of an older image refuses fields that it does not know.
         own_text = json.dumps(config | {"rank": rank, "head": head})
         pod = _pod(md, name, replica_name, rank, revision, template, own_text)
+        pod["metadata"]["labels"][labels.GANG] = "true"
         pod["spec"] |= {"hostname": name, "subdomain": objects.gang_service_name(md)}
         if rank > 0:
             _wait_without_port(pod)
@@ -228,10 +243,20 @@ def _resources(md: ModelDeployment) -> Manifest:
 
 
 def _tolerations(md: ModelDeployment) -> list[Manifest]:
-    """Nodes with GPUs often keep away whoever asks for none."""
-    if md.spec.resources.gpu == 0:
-        return []
-    return [{"key": md.spec.resources.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
+    """Nodes with GPUs often keep away whoever asks for none. Of an absent node the model's owner may say otherwise."""
+    asked, added = md.spec.resources, md.spec.pod_template.get("spec", {}).get("tolerations", [])
+    chosen = [_tolerated(toleration) for toleration in (*md.spec.scheduling.tolerations, *added)]
+    gpus = [{"key": asked.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}] if asked.gpu else []
+    return gpus + [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": ABSENT_SECONDS}
+        for key in _ABSENCES
+        if not any(of in ("", key) and effect in ("", "NoExecute") for of, effect in chosen)
+    ]
+
+
+def _tolerated(toleration: Manifest) -> tuple[str, str]:
+    """Which taints it is about: key and effect, where nothing stands for all."""
+    return str(toleration.get("key") or ""), str(toleration.get("effect") or "")
 
 
 def _field(path: str, of: str = "") -> dict[str, Any]:

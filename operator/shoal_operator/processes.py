@@ -4,7 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from shoal_api import proof
 from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator import blueprint as blueprints
-from shoal_operator import machine, probe, status_report
+from shoal_operator import canary, machine, probe, status_report
 from shoal_operator.blueprint import Blueprint, Place
 from shoal_operator.observed import Observed, ReplicaState, Revision
 from shoal_operator.planning import Plan
@@ -20,6 +20,7 @@ from shoal_operator.probe import Answer
 from shoal_operator.run_directory import RunDirectory, write_secret
 from shoal_operator.status_report import ReplicaReport
 from shoal_operator.supervised import HOST, Start, Supervised
+from shoal_operator.surging import Manner
 
 _PROBE_TIMEOUT_SECONDS = 5.0
 
@@ -59,9 +60,6 @@ class _UnderWay:
 class Processes:
     """Replicas as processes below this one."""
 
-    auto_strategy = RolloutStrategy.DELETE_FIRST
-    """Memory and GPUs for two engines at once are not a given; requests wait in the gateway meanwhile."""
-
     is_scheduled = False
 
     def __init__(self, run: RunDirectory, means: Means, chance: random.Random) -> None:
@@ -71,11 +69,18 @@ class Processes:
         self._models: dict[str, _Model] = {}
         self._probes: dict[str, _UnderWay] = {}
 
+    def manner(self, md: ModelDeployment, revision: str) -> Manner:  # noqa: ARG002  (the same for each)
+        """Memory and GPUs for two engines at once are not a given, so `Auto` lets an old one go first."""
+        return Manner(surge=md.spec.rollout.strategy is RolloutStrategy.SURGE)
+
     async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:  # noqa: ARG002  (it always is)
         model = self._model(md)
         if revision not in model.blueprints:
             model.blueprints[revision] = blueprints.of(md, revision)
-        known = model.revisions.pop(revision, Revision(revision))
+        first = Revision(revision, canary=canary.begins(md, tuple(model.revisions.values())))
+        known = model.revisions.pop(revision, first)
+        if canary.is_over(md, revision):
+            known = replace(known, canary=False)
         model.revisions[revision] = known  # the desired one stands last: it is the newest wish
         return Observed(
             replicas=tuple(r.facts() for r in model.replicas.values()),
@@ -86,9 +91,10 @@ class Processes:
     async def carry_out(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
         model = self._model(md)
         for name in plan.forget:
-            model.revisions[name] = Revision(name, model.revisions[name].proven)
+            model.revisions[name] = replace(model.revisions[name], fault=None)
         for given_up in plan.give_up:
-            model.revisions[given_up.revision] = Revision(given_up.revision, fault=given_up.words)
+            given = model.revisions[given_up.revision]
+            model.revisions[given_up.revision] = replace(given, fault=given_up.words)
         for name in plan.delete:
             model.replicas[name].drain(now)
             if model.replicas[name].child is None:
@@ -233,7 +239,7 @@ class Processes:
         words = replica.last_words
         if not replica.is_draining and words is not None and words.permanent:
             name = replica.blueprint.revision
-            model.revisions[name] = Revision(name, model.revisions[name].proven, words)
+            model.revisions[name] = replace(model.revisions[name], fault=words)
 
     def _remove(self, model: _Model, name: str) -> None:
         model.replicas.pop(name).forget()
@@ -256,4 +262,4 @@ class Processes:
         replica.answered(answer is not None and answer.status == 200, now)
         if replica.state is ReplicaState.READY:
             name = replica.blueprint.revision
-            model.revisions[name] = Revision(name, proven=True, fault=model.revisions[name].fault)
+            model.revisions[name] = replace(model.revisions[name], proven=True)

@@ -4,23 +4,23 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.naming import Grant
-from shoal_operator import planning, rendering, rollout, scaling, status
+from shoal_operator import planning, rendering, scaling, status
 from shoal_operator.load import UNKNOWN, Load
 from shoal_operator.observed import Observed
 from shoal_operator.outcome import Outcome
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired
 from shoal_operator.scaling import FRESH, Memory
+from shoal_operator.surging import Manner
 
 
 class World(Protocol):
     """Where replicas live: a cluster, or one machine."""
 
-    @property
-    def auto_strategy(self) -> RolloutStrategy:
-        """What `rollout.strategy: Auto` means here."""
+    def manner(self, md: ModelDeployment, revision: str) -> Manner:
+        """How replicas of this revision may replace others here; known after a look."""
 
     @property
     def is_scheduled(self) -> bool:
@@ -41,17 +41,19 @@ async def reconcile(
 ) -> Outcome:
     """Bring the world one step closer to what the manifest asks for; `memory` is what the last outcome held."""
     revision = rendering.revision(md)
-    strategy = md.spec.rollout.strategy
     observed = await world.observe(md, revision, fresh=False)
     decision = scaling.decide(md.spec, _wanted_so_far(md, observed), len(observed.ready), load, memory, now)
+    manner, canary = world.manner(md, revision), md.spec.rollout.canary
     desired = Desired(
         model=md.metadata.name,
         revision=revision,
         replicas=decision.replicas,
-        surge=rollout.may_surge(strategy, world.auto_strategy),
+        surge=manner.surge,
         start_deadline_seconds=md.spec.rollout.start_deadline_seconds,
-        makes_way=strategy is RolloutStrategy.AUTO and world.is_scheduled,
+        makes_way=manner.makes_way,
         is_scheduled=world.is_scheduled,
+        canaries=canary.replicas if canary else 0,
+        first_goes_because=manner.because,
     )
     plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     if plan.changes_something:

@@ -1,15 +1,16 @@
 """Decide which revision is wanted, and which replica goes first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from shoal_api.modeldeployment import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator.observed import Observed, Replica, ReplicaState
 
 NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
+ROOM_SECONDS = 10.0
+"""So long a surging replica waits for room, before an old one makes way for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class Desired:
     """Where a surging replica finds no room, an old one goes first after all."""
     is_scheduled: bool = False
     """A scheduler keeps count of room: a replica may be made while the one before it still drains."""
+    canaries: int = 0
+    """A revision that nobody has promoted yet has so many replicas at most; 0: there is no such thing."""
+    first_goes_because: str = ""
+    """Why an old replica goes first, where the manifest left that open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,6 @@ class Target:
     revision: str
     creatable: bool
     because: str = ""
-
-
-def may_surge(strategy: RolloutStrategy, auto: RolloutStrategy) -> bool:
-    """Whether a new replica may stand beside the old ones; `auto` is what the place at hand prefers."""
-    return (auto if strategy is RolloutStrategy.AUTO else strategy) is RolloutStrategy.SURGE
 
 
 def obstacle(desired: Desired, observed: Observed) -> LastWords | None:
@@ -53,14 +53,30 @@ def lacks_room(replica: Replica) -> bool:
     return replica.hindrance is not None and replica.hindrance.needs_room
 
 
+def waits_too_long(replicas: Iterable[Replica], now: datetime) -> bool:
+    """Whether one of them has waited for room for so long that an old one makes way."""
+    waiting = [r.hindrance for r in replicas if r.hindrance and lacks_room(r)]
+    return any((now - hindrance.since).total_seconds() >= ROOM_SECONDS for hindrance in waiting)
+
+
+def may_miss_one(desired: Desired, observed: Observed) -> bool:
+    """Whether a rollout may take a ready replica away: afterwards at most one of those wanted is missing.
+
+    Of a single replica that one is all there is; requests wait for the next.
+    """
+    return len(observed.ready) >= desired.replicas
+
+
 def target(desired: Desired, observed: Observed) -> Target:
     """The desired revision; while that cannot start and never did, the last one that worked."""
     against = obstacle(desired, observed)
     if against is None:
         return Target(desired.revision, creatable=True)
-    if observed.revision(desired.revision).proven:
+    known = observed.revision(desired.revision)
+    if known.proven and not known.canary:
         return Target(desired.revision, creatable=False, because=against.sentence)
-    proven = [r.name for r in observed.revisions if r.proven and r.name != desired.revision and r.fault is None]
+    others = [r for r in observed.revisions if r.proven and r.name != desired.revision and r.fault is None]
+    proven = [r.name for r in others if not r.canary]
     if proven:
         return Target(proven[-1], creatable=True, because=against.sentence)
     return Target(desired.revision, creatable=False, because=against.sentence)
@@ -89,6 +105,7 @@ def given_up(desired: Desired, observed: Observed, now: datetime) -> LastWords |
     if not late:
         return None
     said = next((f": {r.last_words.sentence}" for r in late if r.last_words), "")
+    said = said or next((f": {r.hindrance.sentence}" for r in late if r.hindrance), "")
     sentence = f"revision {desired.revision} was not ready within {desired.start_deadline_seconds:.0f} s{said}"
     return LastWords(sentence, permanent=False)
 

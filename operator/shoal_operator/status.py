@@ -8,7 +8,7 @@ from shoal_api.conditions import Condition, ConditionType, Reason
 from shoal_api.modeldeployment import LastScale, ModelDeployment, ObservedLoad, Status
 from shoal_api.naming import Grant
 from shoal_api.replica_config import Stage
-from shoal_operator import rollout
+from shoal_operator import canary, rollout
 from shoal_operator.load import Load
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState
 from shoal_operator.rollout import Desired
@@ -40,7 +40,7 @@ def derive(
     findings = {
         ConditionType.READY: _ready(desired, observed),
         ConditionType.ACTIVE: _active(decision),
-        ConditionType.PROGRESSING: _progressing(desired, observed),
+        ConditionType.PROGRESSING: _progressing(md, desired, observed),
         ConditionType.SCALING_ACTIVE: _scaling_active(decision),
         ConditionType.NAMES_GRANTED: _names_granted(grant),
     }
@@ -151,22 +151,47 @@ def _scaling_active(decision: Decision) -> Finding:
     return Finding("True" if decision.follows_load else "False", decision.reason, decision.because)
 
 
-def _progressing(desired: Desired, observed: Observed) -> Finding:
+def _progressing(md: ModelDeployment, desired: Desired, observed: Observed) -> Finding:
     target = rollout.target(desired, observed)
     against = rollout.obstacle(desired, observed)
     settled = len(observed.ready) == len(observed.replicas) == desired.replicas
     if against and desired.replicas and (not target.creatable or settled):
         return Finding("False", Reason.CANNOT_START, against.sentence)
     outdated = [r for r in observed.replicas if r.revision != target.revision]
+    if canary.is_waited_for(desired, observed) and canary.is_up(desired, observed):
+        canaries, others = canary.counts(desired)
+        message = (
+            f"{canaries} of revision {desired.revision} and {others} of an older one answer; the rest follows after "
+            f"`shoal rollout promote {md.metadata.name} -n {md.metadata.namespace}`"
+        )
+        return Finding("True", Reason.CANARY_WAITS, message)
     if outdated and desired.replicas:
         message = f"{len(outdated)} replicas of another revision than {target.revision}"
-        return Finding("True", Reason.ROLLING_OUT, message)
+        waits = _waits_for(desired, observed, target.revision)
+        return Finding("True", Reason.ROLLING_OUT, f"{message}: {waits}" if waits else message)
     if settled:
         return Finding("False", Reason.COMPLETE, f"{desired.replicas} replicas of revision {target.revision}")
     if len(observed.ready) < desired.replicas:
         reason, message = _missing(desired, observed)
         return Finding("True", reason, message)
     return Finding("True", Reason.ROLLING_OUT, f"{len(observed.replicas) - desired.replicas} replicas drain")
+
+
+def _waits_for(desired: Desired, observed: Observed, revision: str) -> str:
+    """What a rollout waits for just now."""
+    current = [r for r in observed.staying if r.revision == revision and r.state is not ReplicaState.READY]
+    failed = next((r for r in current if r.state is ReplicaState.FAILED), None)
+    if failed is not None:
+        return _restarting(failed)
+    for replica in current:
+        if replica.hindrance is not None:
+            return replica.hindrance.sentence
+        stage = f" ({replica.stage})" if replica.stage else ""
+        return f"{replica.name} starts{stage}"
+    draining = observed.in_state(ReplicaState.DRAINING)
+    if draining:
+        return f"{draining[0].name} finishes its requests"
+    return observed.surge_waits or observed.surge_refused or desired.first_goes_because
 
 
 def _names_granted(grant: Grant) -> Finding:

@@ -9,7 +9,7 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: set[str] = set()
-        self._worked_on: set[str] = set()
+        self._worked_on: dict[str, float] = {}
         self._again: set[str] = set()
         self._later: dict[str, asyncio.TimerHandle] = {}
 
@@ -42,11 +42,11 @@ class WorkQueue:
         """The next key; who takes it says `done` in the end."""
         key = await self._ready.get()
         self._waiting.discard(key)
-        self._worked_on.add(key)
+        self._worked_on[key] = asyncio.get_running_loop().time()
         return key
 
     def done(self, key: str) -> None:
-        self._worked_on.discard(key)
+        self._worked_on.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
@@ -56,6 +56,11 @@ class WorkQueue:
         for later in self._later.values():
             later.cancel()
         self._later.clear()
+
+    @property
+    def oldest(self) -> float | None:
+        """When the work began that takes longest now, by the loop's clock; None while nothing is worked on."""
+        return min(self._worked_on.values(), default=None)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._worked_on)

@@ -164,6 +164,9 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("an unknown policy", {"routing": {"policy": "Random"}}, "spec.routing.policy", "LeastLoad"),
     ("an unknown continuation", {"routing": {"continuation": "Maybe"}}, "spec.routing.continuation", "Exact"),
     ("an unknown strategy", {"rollout": {"strategy": "Recreate"}}, "spec.rollout.strategy", "DeleteFirst"),
+    ("no canary", {"rollout": {"canary": {"replicas": 0}}}, "spec.rollout.canary.replicas", "greater than or equal"),
+    ("a canary in percent", {"rollout": {"canary": {"percent": 10}}}, "spec.rollout.canary.percent", "no such field"),
+    ("a canary that is a number", {"rollout": {"canary": 1}}, "spec.rollout.canary", ""),
     ("a deadline too short", {"rollout": {"startDeadlineSeconds": 1}}, "spec.rollout.startDeadlineSeconds", "greater"),
 ]
 

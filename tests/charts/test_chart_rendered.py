@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from builders import a_model
 from chart import CHART, NAMESPACE, Manifest, arguments, lint, one, render, template
 from shoal_api import keys
-from shoal_operator import inspecting, operator_settings
+from shoal_operator import inspecting, operator_settings, pods
+from shoal_operator.installation import Installation
+from shoal_operator.objects import RAY_PORT
 from shoal_serving.gateway import settings as gateway_settings
 
 EVERYTHING: dict[str, Any] = {
@@ -251,6 +254,69 @@ def test_the_operator_takes_the_arguments_that_the_chart_gives(values: dict[str,
     assert settings.installation.file_roots == tuple(values.get("models", {}).get("fileRoots", ()))
     assert settings.installation.offline == (values is EVERYTHING)
     assert bool(settings.installation.surge_priority_class) == (values is not BARE)
+
+
+def a_pod(**spec: Any) -> Manifest:
+    """The first pod of a replica, as the operator makes it."""
+    md = a_model("qwen", metadata={"namespace": "team-a", "uid": "uid-1"}, **spec)
+    return pods.pods(md, "qwen-r-0", 0, "r", pods.template(md, Installation("engine:1")))[0]
+
+
+def who_may_reach(objects: list[Manifest], pod: Manifest, port: int) -> list[dict[str, str]]:
+    """The labels of the pods that the policies of the pod's namespace let in at this port."""
+    labels, where = pod["metadata"]["labels"], pod["metadata"]["namespace"]
+    return [
+        source["podSelector"]["matchLabels"]
+        for policy in objects
+        if policy["kind"] == "NetworkPolicy"
+        and policy["metadata"]["namespace"] == where
+        and policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        for rule in policy["spec"]["ingress"]
+        if any(each["port"] <= port <= each.get("endPort", each["port"]) for each in rule["ports"])
+        for source in rule["from"]
+    ]
+
+
+@pytest.mark.parametrize("port", [RAY_PORT, 1024, 29500, 30001, 52365, 65535], ids=str)
+def test_the_pods_of_a_gang_reach_each_other_and_no_other_pod_reaches_them_there(port: int) -> None:
+    rendered = render({"namespaces": ["team-a"]})
+    gang, alone = a_pod(parallelism={"tensor": 2}, resources={"gpu": 1}), a_pod()
+
+    (source,) = who_may_reach(rendered, gang, port)
+
+    assert source.items() <= gang["metadata"]["labels"].items()
+    assert not source.items() <= alone["metadata"]["labels"].items()
+    assert who_may_reach(rendered, alone, port) == []
+
+
+def test_every_replica_is_reached_at_its_port_by_gateways_alone() -> None:
+    rendered = render({"namespaces": ["team-a"]})
+    gateway = one(rendered, "Deployment", "shoal-gateway")["spec"]["selector"]["matchLabels"]
+
+    for pod in (a_pod(), a_pod(parallelism={"tensor": 2}, resources={"gpu": 1})):
+        assert who_may_reach(rendered, pod, 30000) == [gateway]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ours"),
+    [
+        ([], ["not-ready", "unreachable"]),
+        ([{"key": "spot", "operator": "Exists"}], ["not-ready", "unreachable"]),
+        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 300}], ["not-ready"]),
+        ([{"operator": "Exists"}], []),
+    ],
+)
+@pytest.mark.parametrize("program", ["operator", "gateway"])
+def test_a_program_leaves_an_absent_node_soon_unless_the_values_say_otherwise(
+    program: str, chosen: list[Manifest], ours: list[str]
+) -> None:
+    deployment = one(render({program: {"tolerations": chosen}}), "Deployment", f"shoal-{program}")
+    tolerations = deployment["spec"]["template"]["spec"]["tolerations"]
+
+    assert [each for each in tolerations if each in chosen] == chosen
+    added = [each for each in tolerations if each not in chosen]
+    assert [each["key"] for each in added] == [f"node.kubernetes.io/{name}" for name in ours]
+    assert {each["tolerationSeconds"] for each in added} <= {30}
 
 
 def test_a_pod_has_the_time_that_its_drain_takes() -> None:

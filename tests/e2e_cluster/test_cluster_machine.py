@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import cluster
 from localkube import access, commands, dns_query, machine, processes, waiting
 from localkube.commands import Refused
 from localkube.processes import Process
@@ -74,6 +75,21 @@ def test_waiting_ends_at_its_deadline_with_the_last_reason() -> None:
 
     with pytest.raises(Refused, match=r"no answer within 9 s \(the door is shut\)"):
         waiting.until(never, what="answer", seconds=9, now=lambda: a_clock(times), rest=lambda _: None)
+
+
+@pytest.mark.parametrize(("logs", "end"), [(None, "within 9 s"), (Path("/logs"), "within 9 s; the logs are in /logs")])
+def test_a_missed_deadline_tells_where_logs_are_if_there_are_any(logs: Path | None, end: str) -> None:
+    times = [0.0, 99.0]
+
+    with pytest.raises(Refused, match=f"{end}$"):
+        waiting.until(lambda: False, what="answer", seconds=9, logs=logs, now=lambda: a_clock(times))
+
+
+@pytest.mark.parametrize(
+    "words", [["-n", "team", "get", "pods"], ["get", "pods", "-A"], ["--help"], ["exec", "p", "--", "ls", "-l"], []]
+)
+def test_every_word_after_kubectl_is_kubectls(words: list[str]) -> None:
+    assert cluster.parsed(["kubectl", *words]).words == words
 
 
 def test_waiting_ends_at_once_when_the_process_is_dead(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_cgroups_are_removed_from_the_leaves_up_and_only_ours(tmp_path: Path) ->
     ]
 
 
+def test_a_mount_that_went_by_itself_is_no_trouble_and_one_that_stays_is(tmp_path: Path) -> None:
+    here = str(tmp_path)
+
+    stopping.unmount(here, mounted=list)
+
+    with pytest.raises(Refused, match=f"unmounting {here}"):
+        stopping.unmount(here, mounted=lambda: [here])
+
+
 def test_containers_are_found_by_their_cgroup(tmp_path: Path) -> None:
     node = Node(2, tmp_path / "state")
     for folder, pids in ((f"cpu{node.cgroup}/kubepods/pod1", "901\n902\n"), ("cpu/shoal-cluster-node1/pod", "903\n")):

@@ -69,6 +69,24 @@ def test_the_second_takes_over_within_20_s_of_the_firsts_death_and_never_do_two_
     assert asyncio.run(story()) <= 20
 
 
+def test_it_is_known_when_the_api_server_was_asked_and_when_it_last_answered() -> None:
+    async def story() -> None:
+        server, times = LeaseServer(), Times()
+        first, second = times.operator("first"), times.operator("second")
+        assert (first.asked, first.heard) == (None, None)
+        times.seconds = 5
+        for operator in (first, second):
+            await operator.step(server)
+            assert (operator.asked, operator.heard) == (5, 5)
+        server.is_away = True
+        times.seconds = 9
+        for operator in (first, second):
+            await operator.step(server)
+            assert (operator.asked, operator.heard) == (9, 5)
+
+    asyncio.run(story())
+
+
 def test_one_that_was_stopped_leads_no_more_when_it_goes_on() -> None:
     async def story() -> None:
         server, times = LeaseServer(), Times()

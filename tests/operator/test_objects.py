@@ -48,7 +48,7 @@ def test_everything_goes_with_its_model_and_holds_up_nobody() -> None:
     made = [
         objects.service(md),
         objects.gang_service(md),
-        objects.service_account(md),
+        objects.service_account(md, MASTER),
         objects.secret(md, MASTER),
         objects.controller_revision(md, "rev", {}, 1),
     ]
@@ -66,6 +66,17 @@ def test_everything_goes_with_its_model_and_holds_up_nobody() -> None:
                 "blockOwnerDeletion": False,
             }
         ]
+
+
+def test_the_account_tells_which_key_the_secret_holds_and_nothing_of_the_key() -> None:
+    md = a_placed_model()
+    another = a_model("qwen", metadata={"namespace": "team-a", "uid": "uid-2"})
+    asked = [(md, MASTER), (md, MASTER), (md, MASTER[::-1]), (another, MASTER)]
+    marks = [objects.service_account(*each)["metadata"]["annotations"][labels.KEY] for each in asked]
+
+    assert marks[0] == marks[1]
+    assert len(set(marks)) == 3
+    assert marks[0] not in proof.model_key(MASTER, "uid-1").hex()
 
 
 def test_the_secret_holds_derived_keys_and_never_the_master_key() -> None:

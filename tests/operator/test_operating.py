@@ -1,6 +1,7 @@
 """What one reign does with what it sees: nothing where nothing changed, and a sentence for every refusal."""
 
 import asyncio
+import base64
 import copy
 from datetime import timedelta
 from typing import Any
@@ -8,10 +9,22 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster, running
-from reigns import T0, Reign, a_wish, model_uid, settled
-from shoal_api import labels
+from reigns import MASTER_KEY, T0, Reign, a_wish, model_uid, settled
+from shoal_api import labels, proof
 from shoal_operator.api_faults import ApiFault
-from shoal_operator.kinds import EVENT, MADE, MODEL, POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT, Kind, Manifest
+from shoal_operator.kinds import (
+    EVENT,
+    MADE,
+    MODEL,
+    POD,
+    REVISION,
+    SECRET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+    Manifest,
+    name,
+)
 
 
 def condition(cluster: FakeCluster, kind: str = "Ready", name: str = "qwen") -> tuple[str, str, str]:
@@ -64,6 +77,25 @@ def test_another_reign_begins_without_a_write() -> None:
     settled(cluster=cluster)
 
     assert cluster.writes == before
+
+
+def test_an_operator_with_another_master_key_writes_every_models_keys_anew_and_touches_no_pod() -> None:
+    cluster = settled(a_wish(replicas=1), a_wish("llama", uid="other", replicas=0))
+    before, pods, writes = cluster.of(SECRET), cluster.of(POD), len(cluster.writes)
+    other = bytes(reversed(MASTER_KEY))
+
+    settled(cluster=cluster, master_key=other)
+
+    after = cluster.of(SECRET)
+    assert [name(found) for found in after] == [name(found) for found in before] == ["llama-shoal", "qwen-shoal"]
+    for old, new, uid in zip(before, after, ("other", "uid-qwen"), strict=True):
+        assert base64.b64decode(new["data"]["model-key"]).decode() == proof.model_key(other, uid).hex()
+        assert not set(old["data"].values()) & set(new["data"].values())
+    assert cluster.of(POD) == pods
+    written = len(cluster.writes)
+    assert written > writes
+    settled(cluster=cluster, master_key=other)
+    assert len(cluster.writes) == written, "and once is enough"
 
 
 def test_stale_facts_change_nothing() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fake_cluster import FakeCluster
 from reigns import a_wish, settled
 from shoal_operator import health
+from shoal_operator.fitness import Verdict
 from shoal_operator.health import Answers
 from shoal_operator.kinds import MODEL, POD
 from shoal_operator.operator_metrics import HELP, OperatorMetrics
@@ -30,6 +31,27 @@ def test_a_key_is_never_worked_on_by_two_and_never_lost() -> None:
         queue.done("a")
         queue.done("b")
         assert len(queue) == 0
+
+    asyncio.run(story())
+
+
+def test_the_queue_knows_what_has_been_worked_on_for_longest() -> None:
+    async def story() -> None:
+        queue = WorkQueue()
+        assert queue.oldest is None
+        queue.add("a")
+        queue.add("b")
+        before = asyncio.get_running_loop().time()
+        await queue.take()
+        first = queue.oldest
+        await queue.take()
+        assert first is not None
+        assert before <= first == queue.oldest
+        queue.done("a")
+        assert queue.oldest is not None
+        assert queue.oldest >= first
+        queue.done("b")
+        assert queue.oldest is None
 
     asyncio.run(story())
 
@@ -103,12 +125,18 @@ def test_the_health_page() -> None:
 
     async def story() -> None:
         metrics = OperatorMetrics()
-        answers = Answers(is_live=lambda: True, is_ready=lambda: False, metrics=metrics.text)
+        answers = Answers(
+            is_live=lambda: Verdict(True, "works"),
+            is_ready=lambda: Verdict(False, "nobody answers"),
+            metrics=metrics.text,
+        )
         server = await health.serve("127.0.0.1", 0, answers)
         port = server.sockets[0].getsockname()[1]
         async with server:
-            assert b"200 OK" in await ask(port, b"GET /livez HTTP/1.1\r\n\r\n")
-            assert b"503 " in await ask(port, b"GET /readyz HTTP/1.1\r\n\r\n")
+            assert (await ask(port, b"GET /livez HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nok: works\n")
+            unready = await ask(port, b"GET /readyz HTTP/1.1\r\n\r\n")
+            assert unready.startswith(b"HTTP/1.1 503 ")
+            assert unready.endswith(b"\r\n\r\nno: nobody answers\n")
             assert b"shoal_operator_leading" in await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
             assert b"404 " in await ask(port, b"GET / HTTP/1.1\r\n\r\n")
             assert b"405 " in await ask(port, b"POST /livez HTTP/1.1\r\n\r\n")

@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from replicas import PASSING, PERMANENT, T0, SmallWorld, a_replica, desired
+from shoal_api.conditions import Reason
 from shoal_operator import planning
-from shoal_operator.observed import Observed, Replica, ReplicaState, Revision
+from shoal_operator.observed import Hindrance, Observed, Replica, ReplicaState, Revision
 from shoal_operator.planning import Step
 from shoal_operator.rollout import Desired
 
@@ -17,7 +19,8 @@ READY, STARTING, DRAINING, FAILED = (
     ReplicaState.DRAINING,
     ReplicaState.FAILED,
 )
-OLD = Revision("old", proven=True)
+OLD, NEW_ONCE = Revision("old", proven=True), Revision("new", proven=True)
+LONG = timedelta(seconds=60)
 
 
 def replicas(*states: tuple[str, ReplicaState, str]) -> tuple[Replica, ...]:
@@ -241,3 +244,119 @@ def test_any_row_of_edits_ends_with_the_last_wish(seed: int) -> None:
     world.settle(desired(count, surge=chance.random() < 0.5, revision="last"))
 
     assert [(r.revision, r.state) for r in world.replicas] == [("last", READY)] * count
+
+
+@pytest.mark.parametrize("surge", [False, True])
+def test_a_third_revision_replaces_an_unready_second_at_once(surge: bool) -> None:
+    there = replicas(("a", READY, "old"), ("b", READY, "old"), ("c", STARTING, "second"))
+    there = there if surge else there[1:]
+    wish = replace(desired(2, surge=surge, revision="third"), is_scheduled=True)
+
+    plan = planning.make(wish, Observed(there, (OLD, Revision("second"), Revision("third"))), T0)
+
+    assert plan.delete == ("c",)
+    assert [new.revision for new in plan.create] == ["third"]
+
+
+@pytest.mark.parametrize("surge", [False, True])
+def test_an_edit_back_ends_what_starts_and_takes_nothing_else_away(surge: bool) -> None:
+    there = replicas(("a", READY, "old"), ("b", READY, "old"), ("c", STARTING, "new"))
+
+    plan = planning.make(desired(2, surge=surge, revision="old"), Observed(there, (Revision("new"), OLD)), T0)
+
+    assert (plan.delete, plan.create) == (("c",), ())
+
+
+@pytest.mark.parametrize("surge", [False, True])
+def test_an_edit_back_half_way_brings_the_old_ones_back_one_by_one(surge: bool) -> None:
+    world = SmallWorld()
+    world.settle(desired(4, surge=surge, revision="old"))
+    world.run(desired(4, surge=surge), rounds=5)
+    assert {r.revision for r in world.replicas} == {"old", "new"}
+    world.history.clear()
+
+    world.settle(desired(4, surge=surge, revision="old"))
+
+    assert [(r.revision, r.state) for r in world.replicas] == [("old", READY)] * 4
+    assert min(ready for _, ready in world.history) >= (4 if surge else 3)
+
+
+def test_while_another_model_surges_nothing_is_made_and_nothing_goes() -> None:
+    there = replicas(("a", READY, "old"))
+    wish = replace(desired(1, surge=True), makes_way=True, is_scheduled=True)
+
+    plan = planning.make(wish, Observed(there, (OLD, Revision("new")), surge_waits="team/b goes first"), T0)
+
+    assert not plan.changes_something
+
+
+def test_what_is_missing_is_made_whoever_surges() -> None:
+    wish = replace(desired(2, surge=True), is_scheduled=True)
+
+    plan = planning.make(wish, Observed((), (OLD, Revision("new")), surge_waits="team/b goes first"), T0)
+
+    assert [new.beside for new in plan.create] == [False, False]
+
+
+def test_only_a_replica_over_the_number_wanted_stands_beside_the_others() -> None:
+    there = replicas(("a", READY, "old"), ("b", DRAINING, "old"))
+    wish = replace(desired(2, surge=True), is_scheduled=True)
+
+    plan = planning.make(wish, Observed(there, (OLD, Revision("new"))), T0)
+
+    assert [new.beside for new in plan.create] == [False, True]
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, 0), (3, 2)])
+def test_where_the_quota_is_used_up_an_old_replica_goes_first(count: int, left: int) -> None:
+    there = tuple(a_replica(f"o{i}", READY, "old") for i in range(count))
+    wish = replace(desired(count, surge=True), makes_way=True, is_scheduled=True)
+
+    plan = planning.make(wish, Observed(there, (OLD, Revision("new")), may_make=0, surge_refused="exceeded quota"), T0)
+
+    assert (len(there) - len(plan.delete), plan.create) == (left, ())
+
+
+def test_no_ready_replica_makes_way_while_another_one_is_missing() -> None:
+    """Three wanted: one of the new revision was ready and is not any more, the next waits for room."""
+    waits = replace(
+        a_replica("d", STARTING, "new"), hindrance=Hindrance(Reason.UNSCHEDULABLE, "no GPU", T0 - LONG, True)
+    )
+    there = (*replicas(("a", READY, "old"), ("b", READY, "old"), ("c", STARTING, "new")), waits)
+    wish = replace(desired(3, surge=True), makes_way=True, is_scheduled=True)
+
+    assert planning.make(wish, Observed(there, (OLD, NEW_ONCE)), T0).delete == ()
+    whole = (*there[:2], a_replica("c", READY, "new"), waits)
+    assert planning.make(wish, Observed(whole, (OLD, NEW_ONCE)), T0).delete == ("b",)
+
+
+def test_what_kept_a_revision_from_starting_stands_in_the_sentence_at_its_deadline() -> None:
+    hindrance = Hindrance(Reason.IMAGE_UNAVAILABLE, "the image cannot be pulled", T0 - LONG)
+    waits = replace(a_replica("b", STARTING, "new", age=70), hindrance=hindrance)
+    there = (a_replica("a", READY, "old"), waits)
+
+    plan = planning.make(desired(1, surge=True, deadline=60), Observed(there, (OLD, Revision("new"))), T0)
+
+    assert plan.delete == ("b",)
+    assert "not ready within 60 s: the image cannot be pulled" in plan.because
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_rollout_among_failing_replicas_takes_no_ready_one_below_the_floor(seed: int) -> None:
+    """Replicas lose their readiness at random; what the rollout itself takes away leaves at most one missing."""
+    chance = random.Random(seed)
+    world = SmallWorld()
+    count, surge = chance.randrange(1, 5), chance.random() < 0.5
+    world.settle(desired(count, surge=surge, revision="old"))
+    wish = replace(desired(count, surge=surge), makes_way=surge and chance.random() < 0.5, is_scheduled=True)
+    for _ in range(60):
+        if chance.random() < 0.2 and world.replicas:
+            index = chance.randrange(len(world.replicas))
+            if world.replicas[index].state is READY:
+                world.replicas[index] = replace(world.replicas[index], state=STARTING, since=world.now)
+        seen = world.observed(wish)
+        plan = planning.make(wish, seen, world.now)
+        taken = sum(r.name in plan.delete and r.state is READY for r in seen.replicas)
+        if taken:
+            assert len(seen.ready) - taken >= count - (0 if surge else 1), plan
+        world.apply(plan)

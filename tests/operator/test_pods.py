@@ -179,7 +179,39 @@ def test_another_gpu_resource_is_asked_for_and_tolerated() -> None:
     pod = made_from(a_placed_model(resources={"gpuResource": "amd.com/gpu"}))[0]
 
     assert engine_of(pod)["resources"]["limits"] == {"memory": "32Gi", "amd.com/gpu": "1"}
-    assert pod["spec"]["tolerations"] == [{"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert {"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["spec"]["tolerations"]
+
+
+UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ours"),
+    [
+        ([], {"not-ready", "unreachable"}),
+        ([{"key": "spot", "operator": "Exists"}], {"not-ready", "unreachable"}),
+        ([UNREACHABLE | {"tolerationSeconds": 600}], {"not-ready"}),
+        ([UNREACHABLE | {"effect": "NoSchedule"}], {"not-ready", "unreachable"}),
+        ([{"operator": "Exists"}], set()),
+    ],
+)
+@pytest.mark.parametrize("where", ["scheduling", "podTemplate"])
+def test_a_replica_leaves_an_absent_node_soon_unless_its_owner_says_otherwise(
+    chosen: list[Manifest], ours: set[str], where: str
+) -> None:
+    spec = {"scheduling": {"tolerations": chosen}} if where == "scheduling" else {}
+    added = {"podTemplate": {"spec": {"tolerations": chosen}}} if where == "podTemplate" else {}
+
+    tolerations = made_from(a_placed_model(**spec, **added))[0]["spec"]["tolerations"]
+
+    found = {each["key"].rpartition("/")[2] for each in tolerations if each.get("tolerationSeconds") == 30}
+    assert found == ours
+    assert [each for each in tolerations if each in chosen] == chosen
+
+
+def test_only_the_pods_of_gangs_say_so() -> None:
+    assert [pod["metadata"]["labels"].get(labels.GANG) for pod in made_from(a_placed_model(**GANG))] == ["true"] * 2
+    assert labels.GANG not in made_from(a_placed_model())[0]["metadata"]["labels"]
 
 
 HF = "hf://Qwen/Qwen2.5-7B-Instruct"

@@ -61,6 +61,28 @@ def test_the_model_key_is_read_as_bytes(tmp_path: Path) -> None:
     assert configuration.read_model_key(a_config(tmp_path)) == KEY
 
 
+def test_a_key_file_that_was_replaced_is_read_again_and_a_bad_one_is_not_taken(tmp_path: Path) -> None:
+    file, other = tmp_path / "key", bytes(reversed(KEY))
+
+    def replace(text: str) -> None:
+        (tmp_path / "next").write_text(text)
+        (tmp_path / "next").replace(file)
+
+    replace(KEY.hex())
+    keys = configuration.KeyFile(a_config(tmp_path))
+    assert [keys.changed(), keys.changed()] == [KEY, None]
+
+    replace(other.hex())
+    assert [keys.changed(), keys.changed()] == [other, None]
+
+    replace("half of a ke")
+    assert keys.changed() is None
+    file.unlink()
+    assert keys.changed() is None
+    replace(KEY.hex())
+    assert keys.changed() == KEY
+
+
 def test_an_empty_ray_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     with pytest.raises(BadConfig, match="is empty"):

@@ -96,6 +96,27 @@ def test_a_hello_is_answered_with_the_proof_for_its_nonce_and_needs_no_mac() -> 
     told(story)
 
 
+@pytest.mark.parametrize("first", ["hello", "request", "state"])
+def test_a_replica_goes_on_with_another_key_and_knows_the_old_one_no_more(first: str) -> None:
+    other = bytes(reversed(KEY))
+    mac = proof.request_mac(other, NONCE, UID)
+    new: list[bytes] = []
+
+    async def story(house: House) -> None:
+        house.admission.new_key = lambda: new.pop() if new else None
+        assert (await house.ask("/v1/models", mac=mac)).status == 421
+        assert (await house.ask("/v1/models")).status == 200
+        new.append(other)
+        if first == "hello":
+            answer = await house.ask(proof.HELLO_PATH, mac="", method="GET", x_shoal_nonce=NONCE)
+            assert answer.headers[proof.PROOF_HEADER] == proof.hello_proof(other, NONCE, UID)
+        path = proof.STATE_PATH if first == "state" else "/v1/models"
+        assert (await house.ask(path, mac=mac)).status == 200
+        assert (await house.ask("/v1/models")).status == 421
+
+    told(story)
+
+
 @pytest.mark.parametrize("nonce", ["", "short", "z" * 32, "0" * 33])
 def test_a_hello_without_a_nonce_is_no_oracle(nonce: str) -> None:
     async def story(house: House) -> None:

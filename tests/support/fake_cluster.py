@@ -21,7 +21,7 @@ class Died(BaseException):
 class FakeCluster:
     """Implements cluster_world.Door. `calls` are writes; reads are counted by themselves."""
 
-    objects: dict[Key, Manifest] = field(default_factory=dict)
+    objects: dict[Key, Manifest] = field(default_factory=lambda: {("PriorityClass", "", "shoal-surge"): _surge_class()})
     writes: list[str] = field(default_factory=list)
     reads: int = 0
     dies_before: int | None = None
@@ -55,6 +55,13 @@ class FakeCluster:
         if key in self.objects:
             raise self._fault(409, f"{key} already exists")
         return self._end(self._store(kind, _new(manifest, self.version)))
+
+    async def rehearse(self, kind: Kind, manifest: Manifest) -> None:
+        """Refused as `create` is, and nothing made."""
+        self.reads += 1
+        refusal = self.refuses("rehearse", kind, manifest)
+        if refusal is not None:
+            raise refusal
 
     async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest:
         self._begin(f"apply {subresource}".strip(), kind, manifest)
@@ -161,6 +168,17 @@ def running(*, ready: bool = True, at: str = "2026-11-21T12:00:10Z", restarts: i
             {"type": "Ready", "status": str(ready), "lastTransitionTime": at},
         ],
         "containerStatuses": [{"name": "engine", "restartCount": restarts, "state": {"running": {"startedAt": at}}}],
+    }
+
+
+def _surge_class() -> Manifest:
+    """As the chart makes it."""
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "shoal-surge"},
+        "value": 0,
+        "preemptionPolicy": "Never",
     }
 
 

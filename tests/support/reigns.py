@@ -17,7 +17,7 @@ from shoal_operator.store import Store
 from shoal_operator.work_queue import WorkQueue
 
 T0 = datetime(2026, 11, 21, 12, 1, tzinfo=UTC)
-INSTALLATION = Installation(engine_image="shoal/engine:1", file_roots=("/models",))
+INSTALLATION = Installation(engine_image="shoal/engine:1", file_roots=("/models",), surge_priority_class="shoal-surge")
 MASTER_KEY = bytes(range(32))
 
 
@@ -42,6 +42,7 @@ class Reign:
         now: datetime = T0,
         loads: LoadSource | None = None,
         clock: Callable[[], datetime] | None = None,
+        master_key: bytes = MASTER_KEY,
     ) -> None:
         self.cluster = cluster
         self.now = now
@@ -50,7 +51,7 @@ class Reign:
         self.store = Store(self.changed.append)
         self.queue = WorkQueue()
         self.metrics = OperatorMetrics()
-        world = ClusterWorld(cluster, self.store, INSTALLATION, MASTER_KEY, clock)
+        world = ClusterWorld(cluster, self.store, INSTALLATION, master_key, clock)
         self.operating = Operating(
             cluster,
             self.store,
@@ -88,12 +89,14 @@ class Reign:
         raise AssertionError(f"still changing: {self.cluster.writes[-5:]}")
 
 
-def settled(*wishes: Manifest, cluster: FakeCluster | None = None, now: datetime = T0) -> FakeCluster:
+def settled(
+    *wishes: Manifest, cluster: FakeCluster | None = None, now: datetime = T0, master_key: bytes = MASTER_KEY
+) -> FakeCluster:
     """A cluster with these models, when everything has come up."""
     cluster = cluster or FakeCluster()
     for wish in wishes:
         cluster.add(wish)
-    asyncio.run(Reign(cluster, now).settle())
+    asyncio.run(Reign(cluster, now, master_key=master_key).settle())
     return cluster
 
 

@@ -53,6 +53,8 @@ class SmallWorld:
     cannot_start: frozenset[str] = frozenset()
     rooms: int | None = None
     """So many replicas find room; further ones wait for it."""
+    canaries: frozenset[str] = frozenset()
+    """Revisions that take over only when they are promoted."""
     replicas: list[Replica] = field(default_factory=list)
     revisions: list[Revision] = field(default_factory=list)
     now: datetime = T0
@@ -61,8 +63,17 @@ class SmallWorld:
 
     def observed(self, wish: Desired) -> Observed:
         if wish.revision not in [r.name for r in self.revisions]:
-            self.revisions.append(Revision(wish.revision))
+            self.revisions.append(Revision(wish.revision, canary=wish.revision in self.canaries))
         return Observed(tuple(self.replicas), tuple(self.revisions))
+
+    def promote(self, revision: str) -> None:
+        self.revisions = [replace(r, canary=r.canary and r.name != revision) for r in self.revisions]
+
+    def run(self, wish: Desired, rounds: int) -> None:
+        """So many rounds, whether or not anything changes."""
+        for _ in range(rounds):
+            self.apply(planning.make(wish, self.observed(wish), self.now))
+            self.history.append((len(self.replicas), sum(r.state is ReplicaState.READY for r in self.replicas)))
 
     def settle(self, wish: Desired, rounds: int = 40) -> list[Plan]:
         """Plan and carry out until nothing changes any more."""

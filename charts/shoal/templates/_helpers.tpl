@@ -109,7 +109,17 @@ priorityClassName: {{ . }}
 {{- with .values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.tolerations }}
+{{- $tolerations := .values.tolerations }}
+{{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- $chosen := false }}
+{{- range $.values.tolerations }}
+{{- if or (not .key) (eq .key $key) }}{{ $chosen = true }}{{ end }}
+{{- end }}
+{{- if not $chosen }}
+{{- $tolerations = append $tolerations (dict "key" $key "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" 30) }}
+{{- end }}
+{{- end }}
+{{- with $tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.affinity }}
@@ -133,6 +143,9 @@ affinity: {{- toYaml . | nindent 2 }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [configmaps, persistentvolumeclaims]
+  verbs: [get]
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, update, delete]

@@ -82,7 +82,7 @@ def _carry_out(steps: list[Step]) -> None:
     processes.end([int(step.what) for step in steps if step.verb == "end"])
     for step in steps:
         if step.verb == "unmount":
-            _unmount(step.what)
+            unmount(step.what)
         elif step.verb == "delete-namespace":
             run(["ip", "netns", "delete", step.what], doing=f"removing the network {step.what}")
         elif step.verb == "remove-cgroup":
@@ -93,12 +93,13 @@ def _carry_out(steps: list[Step]) -> None:
             _remove(step.what)
 
 
-def _unmount(path: str) -> None:
-    """Lazily when it is busy: the processes are gone, so the kernel lets go by itself."""
+def unmount(path: str, mounted: Callable[[], list[str]] = leftovers.mounted) -> None:
+    """Lazily when it is busy: the processes are gone, so the kernel lets go by itself. What is gone already is fine."""
     try:
         run(["umount", path], doing=f"unmounting {path}")
     except Refused:
-        run(["umount", "--lazy", path], doing=f"unmounting {path}")
+        if path in mounted():
+            run(["umount", "--lazy", path], doing=f"unmounting {path}")
 
 
 def _remove_cgroup(path: Path) -> None:

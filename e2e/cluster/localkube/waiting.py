@@ -34,5 +34,6 @@ def until(
                 words = end_of(logs / f"{process.name}.log") if logs else "no log is kept"
                 raise Refused(f"{process.name} ended while we waited for {what}: {words}")
         if now() - began > seconds:
-            raise Refused(f"no {what} within {seconds:g} s{last}; the logs are in {logs}")
+            where = f"; the logs are in {logs}" if logs else ""
+            raise Refused(f"no {what} within {seconds:g} s{last}{where}")
         rest(POLL_SECONDS)

@@ -41,6 +41,12 @@ def a_followed_model(name: str, *args: str, **scaling: Any) -> dict[str, Any]:
     return manifest
 
 
+def a_ray_model(image: str, name: str, *args: str, **spec: Any) -> dict[str, Any]:
+    """A manifest for replicas that run Ray, with a simulated engine in it. A GPU each, so that no core is rationed."""
+    resources = {"gpu": 1, "cpu": "100m", "memory": "2Gi", "sharedMemory": "256Mi"}
+    return a_model(name, *args, **merged({"engine": {"image": image}, "resources": resources}, spec))
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of one namespace."""

@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 4.0
 """vLLM closes a connection that is idle for 5 s; ours goes first."""
 HEAD_LIMIT = 64 * 1024
+SILENCE_SECONDS = 30
+"""A node that lost its power closes nothing: a connection whose other end says nothing for so long, not even to the
+kernel's own questions, is lost. An engine that only thinks is not meant: its kernel answers."""
+_ASK_AFTER_SECONDS = 10
+_ASK_EVERY_SECONDS = 5
 _JOINED_BELOW = 16 * 1024
 
 Receiver = Callable[["Connection"], None]
@@ -105,6 +110,16 @@ class LiveEndpoint(EndpointState):
         if isinstance(result, Unreachable) and made and made[0].transport is not None:
             made[0].transport.abort()
         then(result)
+
+
+def notice_silence(raw: socket.socket) -> None:
+    """Have the kernel end the connection when the other end's machine has been silent for SILENCE_SECONDS."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ASK_AFTER_SECONDS)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _ASK_EVERY_SECONDS)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, (SILENCE_SECONDS - _ASK_AFTER_SECONDS) // _ASK_EVERY_SECONDS)
+    # Without it, what was sent and never acknowledged is sent again for a quarter of an hour.
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000)
 
 
 class Connection:
@@ -267,7 +282,7 @@ class Connection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         raw: socket.socket = transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        notice_silence(raw)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._parser = None  # it refers to us, too

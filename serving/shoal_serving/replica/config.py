@@ -1,11 +1,14 @@
 """Read what this replica is told: its file, its keys, and from the environment what no file can know."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from shoal_api.replica_config import ReplicaConfig
+
+log = logging.getLogger(__name__)
 
 NAME_VARIABLE = "POD_NAME"
 UID_VARIABLE = "POD_UID"
@@ -55,6 +58,34 @@ def read_model_key(config: ReplicaConfig) -> bytes:
     if len(key) != _KEY_BYTES:
         raise BadConfig(f"the model key {config.model_key_file} has {len(key)} bytes instead of {_KEY_BYTES}")
     return key
+
+
+class KeyFile:
+    """The model's key as it stands in its file now. With another master key the operator writes it anew, and kubelet
+    brings it into the pod within a minute or two: what runs goes on with the new one."""
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        self._config = config
+        self._mark = (0, 0, 0)
+
+    def changed(self) -> bytes | None:
+        """The key, where the file is another than at the last look (the first finds it so) and holds one."""
+        mark = self._look()
+        if mark == self._mark:
+            return None
+        self._mark = mark
+        try:
+            return read_model_key(self._config)
+        except BadConfig as error:
+            log.warning("reason=KeyNotTaken because=%s", error)
+            return None
+
+    def _look(self) -> tuple[int, int, int]:
+        try:
+            found = self._config.model_key_file.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def read_ray_token(config: ReplicaConfig) -> str:

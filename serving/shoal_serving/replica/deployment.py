@@ -64,7 +64,8 @@ class Replica:
         self._watch = asyncio.create_task(self._note_death(notebook))
         self._advance(notebook, Stage.SELF_TEST)
         await self._test(app, config.served_name, notebook)
-        admission = Admission(key, config.replica_uid, config.settle_seconds)
+        new_key = configuration.KeyFile(config).changed
+        admission = Admission(key, config.replica_uid, config.settle_seconds, new_key=new_key)
         resuming = Resuming(app, self._engine.text_of, self._engine.default_max_tokens)
         self._door = Door(resuming, admission, self, time.monotonic)
         self._ready = True

@@ -12,6 +12,7 @@ from typing import Any
 
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
+from shoal_serving.replica.config import KeyFile
 from shoal_serving.replica.door import HEALTH_PATH
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not bound to)
@@ -60,8 +61,9 @@ class OwnPort:
     def __init__(self, config: ReplicaConfig, key: bytes) -> None:
         self._host = _ANYWHERE.get(config.host, config.host)
         self._port = config.port
-        mac = proof.request_mac(key, secrets.token_hex(proof.NONCE_CHARACTERS // 2), config.replica_uid)
-        self._headers = f"{proof.MAC_HEADER}: {mac}\r\n"
+        self._uid = config.replica_uid
+        self._key = key
+        self._new_key = KeyFile(config).changed
 
     async def look(self, patience_seconds: float) -> Answer:
         try:
@@ -96,11 +98,15 @@ class OwnPort:
         content: dict[str, Any] = json.loads(body)
         return State(int(content["inFlight"]), bool(content["draining"]))
 
+    def _mac(self) -> str:
+        self._key = self._new_key() or self._key
+        return proof.request_mac(self._key, secrets.token_hex(proof.NONCE_CHARACTERS // 2), self._uid)
+
     async def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             head = f"{method} {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-length: 0\r\nconnection: close\r\n"
-            writer.write((head + self._headers + "\r\n").encode())
+            writer.write(f"{head}{proof.MAC_HEADER}: {self._mac()}\r\n\r\n".encode())
             answer = await reader.read(65_536)
             while chunk := await reader.read(65_536):
                 answer += chunk

@@ -11,6 +11,7 @@ from pathlib import Path
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_api.termination import EXIT_DRAINED, EXIT_FAULT, EXIT_PERMANENT, LastWords
 from shoal_serving.replica.admission import Admission
+from shoal_serving.replica.config import KeyFile
 from shoal_serving.replica.notes import Notebook
 from shoal_serving.simulator.connection import Connection
 from shoal_serving.simulator.control import Control, read_faults
@@ -99,7 +100,8 @@ class Program:
         config = self._config
         admission = None
         if config is not None:
-            admission = Admission(key, config.replica_uid, config.settle_seconds)
+            new_key = KeyFile(config).changed
+            admission = Admission(key, config.replica_uid, config.settle_seconds, new_key=new_key)
         gatekeeper = Gatekeeper(admission, time.monotonic)
         service = Service(self._model, gatekeeper, loop, time.monotonic)
         service.replica = config.replica if config is not None else f"{self._place.host}:{self._place.port}"

@@ -1,0 +1,65 @@
+"""`kubectl drain` of a node with a replica and both gateways, under load: no stream is cut, no request fails."""
+
+from pathlib import Path
+
+import pytest
+
+from storykit import nodes
+from storykit.installation import NAMESPACE, Installation
+from storykit.ledger import asking
+from storykit.models import Models, a_model
+from storykit.nodes import Nodes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
+
+TOKENS = 150
+SLOW = ("--simulate-gap-seconds", "0.1")
+"""A stream takes fifteen seconds: many are in their middle when their replica and their gateway are told to go."""
+DRAIN_SECONDS = 240
+GATEWAY = "deployment/shoal-gateway"
+
+
+def test_a_drained_node_cuts_no_stream(shoal: Installation, story: Models, two_nodes: Nodes, tmp_path: Path) -> None:
+    story.apply(a_model("nd", *SLOW, replicas=2, scheduling=nodes.spread("nd")))
+    story.wait_ready("nd", replicas=2)
+    two_nodes.cordon(two_nodes.first)
+    shoal.cluster.kubectl("rollout", "restart", GATEWAY, "-n", NAMESPACE)
+    shoal.wait_for(GATEWAY)
+    story.until(lambda: len(shoal.pods("gateway", leaving=True)) == 2, "the old gateways are gone", 120)
+    two_nodes.uncordon(two_nodes.first)
+    assert nodes.of_pods(shoal.pods("gateway")) == [two_nodes.second] * 2
+    assert nodes.of_pods(story.pods("nd")) == [two_nodes.first, two_nodes.second]
+    log = tmp_path / "drain.log"
+    fewest = 2
+    with (
+        asking(
+            shoal.cluster, tmp_path, shoal.url, "nd", "--rate", "2", "--tokens", str(TOKENS), "--stream", key=shoal.key
+        ) as streams,
+        asking(shoal.cluster, tmp_path, shoal.url, "nd", "--rate", "10", "--tokens", "3", key=shoal.key) as answers,
+    ):
+        story.until(lambda: streams.count("ok") and answers.count("ok"), "the load runs", 60)
+        drain = two_nodes.drain(two_nodes.second, log, DRAIN_SECONDS)
+
+        def is_drained() -> bool:
+            nonlocal fewest
+            fewest = min(fewest, sum(_is_ready(pod) for pod in shoal.pods("gateway")))
+            return drain.poll() is not None
+
+        seconds = story.until(is_drained, "kubectl drain has ended", DRAIN_SECONDS + 10)
+        assert drain.returncode == 0, log.read_text()
+        story.wait_ready("nd", replicas=2)
+        assert nodes.of_pods(story.pods("nd")) == [two_nodes.first] * 2
+        after = len(streams.entries)
+        story.until(lambda: len(streams.entries) >= after + 10, "the load went on", 60)
+        for ledger in (streams, answers):
+            entries = ledger.finish()
+            assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+            print(f"{len(entries)} ok")
+        assert {entry.tokens for entry in streams.entries} == {TOKENS}
+    assert "disruption budget" in log.read_text(), "the second gateway had to wait for the first one's successor"
+    assert fewest >= 1, "at no time was there no gateway"
+    print(f"drained in {seconds:.0f} s")
+
+
+def _is_ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
