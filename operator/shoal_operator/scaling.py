@@ -22,7 +22,7 @@ class Tuning:
     """Times the target: over it the load is a surge, and nothing goes until it is over for a stable window."""
     rise_seconds: float = 2.0
     """A load that was over the target for less buys no replica."""
-    calm_seconds: float = 10.0
+    calm_seconds: float = 20.0
     """Nor for less than this where nobody waits and it is little over the target: noise buys what soon goes again."""
     far_over: float = 1.25
     """Times the target: more is not little."""

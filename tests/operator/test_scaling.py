@@ -87,8 +87,8 @@ def test_a_blink_buys_nothing(seconds: float, counts: list[int]) -> None:
     ("load", "waiting", "seconds", "wanted"),
     [
         (18, 0, 3, 1),  # a little over the target, nobody waits: it may be over in a moment
-        (18, 0, 8, 1),
-        (18, 0, 11, 2),
+        (18, 0, 18, 1),
+        (18, 0, 21, 2),
         (17, 1, 3, 2),  # somebody waits
         (20, 0, 3, 2),  # a quarter over it
     ],
