@@ -16,7 +16,7 @@ def test_a_generated_page_is_the_rendered_one(name: str) -> None:
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "e2e").rglob("*.md")]
     links = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())]
 
     broken = [
@@ -33,3 +33,13 @@ def test_every_reason_for_not_being_ready_has_its_remedy() -> None:
 
     assert len(reasons) >= 11
     assert [reason for reason in reasons if f"`{reason}`" not in told] == []
+
+
+def test_the_page_of_stories_names_each_of_them() -> None:
+    told = (ROOT / "e2e" / "README.md").read_text()
+    stories = {test.parent.name for test in (ROOT / "e2e").glob("*/test_*.py")}
+
+    assert len(stories) > 20
+    assert [
+        story for story in sorted(stories) if f"]({story})" not in told and f"({story}/README.md)" not in told
+    ] == []
