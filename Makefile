@@ -11,7 +11,7 @@ RUN_STORIES = PYTHONPATH=e2e/cluster:e2e/kit $(RUN) python e2e/stories.py
 WITH_ENGINE = SHOAL_TEST_MODELS=$(MODELS) SHOAL_ENGINE_PYTHON=$$($(RUN) shoal engine python --cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo test check crds locks wheel-test e2e stories nightly clean
+.PHONY: help sync demo test check crds locks wheel-test e2e stories nightly bench-short clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,6 +48,9 @@ stories: sync ## the stories on a real Kubernetes that is started here, and the 
 
 nightly: sync ## all of these and what shows more of it (root; hours)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN_STORIES) --nightly
+
+bench-short: sync ## our gateway beside HAProxy and no proxy, a minute after the first time; fails on what is broken, never on a time
+	$(RUN) python benchmarks/run.py --short --peers direct,haproxy,shoal
 
 clean: ## remove what the targets above made in this folder
 	rm -rf .venv $(TOOLS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

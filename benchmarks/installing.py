@@ -69,6 +69,18 @@ class Installed:
     version: str
 
 
+LOAD_TOOLS = (Debian("wrk", "wrk", "-v"), Debian("nghttp2-client", "h2load"), Debian("util-linux", "taskset"))
+
+
+def installed(source: Debian | PyPI | Ours | None) -> Installed | None:
+    """Whatever it is; None is nothing to install."""
+    if isinstance(source, Debian):
+        return debian(source)
+    if isinstance(source, Ours):
+        return ours(source)
+    return None if source is None else pypi(source)
+
+
 def debian(wanted: Debian) -> Installed:
     found = _which(wanted.program) or _install_debian(wanted)
     return Installed(found, _first_line([str(found), wanted.version_flag]))

@@ -34,6 +34,8 @@ class Measured:
     values: dict[str, float] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
+    broken: bool = False
+    """A part could not be measured, or requests failed: no matter of time."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class Measurer:
             measure()
         except (UnreadableReport, OSError, RuntimeError, subprocess.TimeoutExpired) as error:
             self._measured.faults[name] = f"not measured: {error}"
+            self._measured.broken = True
         time.sleep(_PAUSE_SECONDS)
 
     def _settle(self) -> None:
@@ -228,6 +231,7 @@ class Measurer:
         report = read(done.stdout + done.stderr)
         if report.failed:
             self._measured.faults[name] = f"{report.failed} of {report.answered + report.failed} failed"
+            self._measured.broken = True
         return report
 
     def _body_file(self, name: str, *, streams: bool, characters: int = 40) -> Path:

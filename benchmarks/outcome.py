@@ -19,6 +19,8 @@ class PeerOutcome:
     commands: dict[str, str] = field(default_factory=dict)
     left_out: str = ""
     """Why it was not measured at all."""
+    broken: bool = False
+    """Part of it could not be measured, or requests failed."""
 
     def values(self) -> dict[str, float]:
         """The median over the rounds, for each figure."""

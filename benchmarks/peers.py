@@ -151,7 +151,8 @@ def _litellm(at: Setting) -> Start:
 def _shoal(at: Setting) -> Start:
     files = ["--routes", f"{at.folder}/routes.json", "--master-key-file", f"{at.folder}/master.key"]
     addresses = ["--listen", f"127.0.0.1:{at.port}", "--internal", f"127.0.0.1:{at.spare_ports[0]}"]
-    return Start([str(at.program), "-m", "shoal_serving.gateway", *files, *addresses, "--access-log", "off"])
+    # -I: what is installed, whatever PYTHONPATH says; from a checkout it would run interpreted.
+    return Start([str(at.program), "-I", "-m", "shoal_serving.gateway", *files, *addresses, "--access-log", "off"])
 
 
 _OURS = Ours(Path(__file__).resolve().parents[1])

@@ -18,7 +18,7 @@ import page
 import placement
 import plot
 import scenarios
-from installing import Debian, Installed, NotInstalled, Ours
+from installing import Installed, NotInstalled
 from measured_process import DidNotStart
 from outcome import Outcome, PeerOutcome
 from peers import PEERS, NoSuchPeer, Peer, chosen
@@ -27,7 +27,6 @@ from scenarios import Effort
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs/reference"
-_TOOLS = (Debian("wrk", "wrk", "-v"), Debian("nghttp2-client", "h2load"), Debian("util-linux", "taskset"))
 _FREE_ENOUGH = 0.95
 
 
@@ -55,7 +54,7 @@ def main() -> int:
         _write(DOCS / "benchmarks.json", _without_folders(found.to_text()))
         _write(DOCS / "benchmarks.md", page.page(found))
         _write(DOCS / page.PLOT, plot.svg(found))
-    return 1 if any(peer.left_out for peer in found.peers.values()) else 0
+    return 1 if any(peer.left_out or peer.broken for peer in found.peers.values()) else 0
 
 
 def _measure(flags: argparse.Namespace) -> Outcome:
@@ -66,7 +65,7 @@ def _measure(flags: argparse.Namespace) -> Outcome:
     if taken := machine.taken([*ports.engines, ports.peer, *ports.spare]):
         raise NotInstalled(f"somebody listens on port {taken[0]}: choose other ports by --first-port")
     at = placement.place(sorted(os.sched_getaffinity(0)))
-    for tool in _TOOLS:
+    for tool in installing.LOAD_TOOLS:
         installing.debian(tool)
     found = Outcome(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -119,6 +118,7 @@ def _round(
     entry.rounds.append(measured.values)
     entry.faults += [f"{part}: {fault}" for part, fault in measured.faults.items()]
     entry.commands |= measured.commands
+    entry.broken |= measured.broken
 
 
 def _install(peers: list[Peer], found: Outcome) -> dict[str, Installed | None]:
@@ -127,13 +127,7 @@ def _install(peers: list[Peer], found: Outcome) -> dict[str, Installed | None]:
     for peer in peers:
         entry = found.peers[peer.name] = PeerOutcome(remark=peer.remark)
         try:
-            installed = None
-            if isinstance(peer.source, Debian):
-                installed = installing.debian(peer.source)
-            elif isinstance(peer.source, Ours):
-                installed = installing.ours(peer.source)
-            elif peer.source is not None:
-                installed = installing.pypi(peer.source)
+            installed = installing.installed(peer.source)
         except NotInstalled as error:
             entry.left_out = str(error)
             continue

@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 WORDS = "the weights are for another architecture"
 GIVES_UP = ("--simulate-fail-at", "Engine", "--simulate-fail-permanently", "true", "--simulate-fail-sentence", WORDS)
 NEVER_READY = ("--simulate-engine-seconds", "3600")
+DEADLINE_SECONDS = 45
+"""Long enough for a simulated engine on a busy machine, so that the old revision can come back under it."""
 
 
 @pytest.mark.parametrize(
@@ -21,14 +23,14 @@ NEVER_READY = ("--simulate-engine-seconds", "3600")
     [
         ("Auto", GIVES_UP, WORDS),
         ("DeleteFirst", GIVES_UP, WORDS),
-        ("DeleteFirst", NEVER_READY, "was not ready within 10 s"),
+        ("DeleteFirst", NEVER_READY, f"was not ready within {DEADLINE_SECONDS} s"),
     ],
     ids=["beside", "restored", "deadline"],
 )
 def test_the_old_revision_serves_again_and_undo_ends_it(
     shoal: Installation, story: Models, tmp_path: Path, strategy: str, args: tuple[str, ...], words: str
 ) -> None:
-    how = {"strategy": strategy, "startDeadlineSeconds": 10, "drainSeconds": 20}
+    how = {"strategy": strategy, "startDeadlineSeconds": DEADLINE_SECONDS, "drainSeconds": 20}
     story.apply(a_model("bad", rollout=how))
     story.wait_ready("bad")
     (old,) = rollouts.ready_by_revision(story, "bad")

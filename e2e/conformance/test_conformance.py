@@ -28,6 +28,7 @@ from client_environments import node_folder, python_of
 from fake_engine import MASTER_KEY
 from fleet import a_fleet, a_route_to
 from gateway_process import Gateway, a_gateway, a_route
+from held_ports import a_port
 from shoal_api import keys, proof
 from shoal_api.replica_config import REPORT_FILE, ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute
@@ -68,9 +69,7 @@ class RealReplica:
     def __init__(self, home: Path, model: str, args: list[str]) -> None:
         home.mkdir()
         self.home, self.model, self.uid = home, model, f"uid-{model}-0"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = a_port()
         (home / "key").write_text(proof.model_key(MASTER_KEY, f"uid-{model}").hex())
         (home / "token").write_text(secrets.token_hex(16))
         config = ReplicaConfig(

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ import yaml
 
 from fake_engine import MASTER_KEY
 from gateway_process import CREATED, a_gateway
+from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute
@@ -89,7 +89,7 @@ class BareReplicas:
         self.url = f"http://127.0.0.1:{self.gateway.port}/v1"
 
     def start(self, number: int) -> ReplicaConfig:
-        port = a_free_port()
+        port = a_port()
         directory = self.folder / f"r{number}-{port}"
         directory.mkdir()
         config = ReplicaConfig(
@@ -148,7 +148,8 @@ class House:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.kills = 0
-        listen = f"127.0.0.1:{a_free_port()}"
+        port = a_port()
+        listen = f"127.0.0.1:{port}"
         self.url = f"http://{listen}/v1"
         spec = {
             "model": {"source": f"file://{MODELS / model}", "names": ["m"]},
@@ -159,7 +160,9 @@ class House:
         manifest = {"apiVersion": "shoal.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "m"}}
         file = folder / "models.yaml"
         file.write_text(yaml.safe_dump(manifest | {"spec": spec}))
-        self.environment = os.environ | {"SHOAL_HOME": str(folder / "home"), "XDG_RUNTIME_DIR": str(folder / "run")}
+        home = folder / "home"
+        self.gateway_log = home / "run" / str(port) / "logs" / "gateway.log"
+        self.environment = os.environ | {"SHOAL_HOME": str(home), "XDG_RUNTIME_DIR": str(folder / "run")}
         self.output = folder / "up.log"
         self._out = self.output.open("w")
         self.process = subprocess.Popen(
@@ -181,8 +184,9 @@ class House:
 
     def until_ready(self) -> None:
         def ready() -> bool:
-            assert self.process.poll() is None, self.log()
-            if "all models are ready" not in self.log():
+            said = self.output.read_text()
+            assert self.process.poll() is None, said
+            if "all models are ready" not in said:
                 return False
             replicas = self.replicas()
             restarts = sum(replica["restarts"] for replica in replicas)
@@ -200,7 +204,7 @@ class House:
         raise AssertionError(f"{victim} does not run")
 
     def log(self) -> str:
-        return self.output.read_text()
+        return self.gateway_log.read_text()
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -213,12 +217,6 @@ def until(fact: Callable[[], bool], seconds: float, what: str) -> None:
     while not fact():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.2)
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

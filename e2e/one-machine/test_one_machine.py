@@ -8,7 +8,6 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,14 +21,10 @@ import psutil
 import pytest
 import yaml
 
+from held_ports import a_port
+
 MODELS = Path(os.environ["SHOAL_TEST_MODELS"])
 READY_WITHIN = 240.0
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def a_manifest(name: str, folder: str, names: list[str], **spec: Any) -> dict[str, Any]:
@@ -42,7 +37,7 @@ class House:
     """One running `shoal up`, its files and what it said."""
 
     def __init__(self, folder: Path, *manifests: dict[str, Any]) -> None:
-        self.port = a_free_port()
+        self.port = a_port()
         self.file = folder / "models.yaml"
         self.write(*manifests)
         self.environment = os.environ | {"SHOAL_HOME": str(folder / "home"), "XDG_RUNTIME_DIR": str(folder / "run")}

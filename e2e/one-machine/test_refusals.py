@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from held_ports import a_port
+
 MODELS = Path(os.environ["SHOAL_TEST_MODELS"])
 
 
@@ -56,7 +58,7 @@ LLAMA = f"file://{MODELS / 'tiny-llama'}"
     ids=["yaml", "path", "typo", "gpu", "flag", "value", "too-long", "memory", "dies-at-first-request"],
 )
 def test_a_start_that_cannot_succeed_says_why(tmp_path: Path, given: dict[str, Any] | str, words: list[str]) -> None:
-    code, told = up(tmp_path, given, *(["--listen", f"127.0.0.1:{free_port()}"]))
+    code, told = up(tmp_path, given, *(["--listen", f"127.0.0.1:{a_port()}"]))
 
     assert code != 0
     assert all(word in told for word in words), told
@@ -64,7 +66,7 @@ def test_a_start_that_cannot_succeed_says_why(tmp_path: Path, given: dict[str, A
 
 
 def test_without_the_engine_the_command_to_install_it_is_told(tmp_path: Path) -> None:
-    code, told = up(tmp_path, manifest(LLAMA), "--listen", f"127.0.0.1:{free_port()}", SHOAL_ENGINE_PYTHON="")
+    code, told = up(tmp_path, manifest(LLAMA), "--listen", f"127.0.0.1:{a_port()}", SHOAL_ENGINE_PYTHON="")
 
     assert code != 0
     assert "shoal engine install" in told
@@ -79,9 +81,3 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
     assert code != 0
     assert f"127.0.0.1:{port}" in told
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from held_ports import a_port
 from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE, ReplicaConfig
 from shoal_serving.replica import process_tree
@@ -36,13 +36,6 @@ def until(fact: Callable[[], Any], what: str, seconds: float = START_SECONDS) ->
             return found
         threading.Event().wait(0.05)
     raise AssertionError(f"not seen within {seconds} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Pod:
@@ -118,7 +111,7 @@ class Gang:
     """Both of them."""
 
     def __init__(self, home: Path) -> None:
-        self.port, head = free_port(), f"127.0.0.2:{free_port()}"
+        self.port, head = a_port(), f"127.0.0.2:{a_port('127.0.0.2')}"
         self.pods = [Pod(home / f"rank{rank}", rank, self.port, head) for rank in (0, 1)]
 
     def ready(self) -> None:

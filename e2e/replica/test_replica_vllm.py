@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from held_ports import a_port
 from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE, ReplicaConfig
 from shoal_serving.replica import process_tree
@@ -47,9 +48,7 @@ class Replica:
 
     def __init__(self, home: Path, model: str, **changes: Any) -> None:
         self.home, self.work = home, home / "work"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = a_port()
         (home / "key").write_text(KEY.hex())
         (home / "token").write_text(secrets.token_hex(16))
         given: dict[str, Any] = {

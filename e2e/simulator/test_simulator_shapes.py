@@ -5,7 +5,6 @@ Needs SHOAL_ENGINE_PYTHON (a Python that has vLLM) and SHOAL_TEST_MODELS (with a
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from answer_shapes import Call, Shape, ask
+from held_ports import a_port
 
 CHAT, TEXT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 MODEL = "m"
@@ -182,15 +182,9 @@ def _answers(port: int) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Server]:
-    port = free_port()
+    port = a_port()
     command = [sys.executable, "-m", "shoal_serving.simulator", "--open", "--listen", f"127.0.0.1:{port}"]
     command += ["--model", MODEL, "--simulate", f"max-model-len={MAX_LEN}"]
     with running(command, port, dict(os.environ)) as listening:
@@ -200,7 +194,7 @@ def simulator() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[Server]:
     python, models = os.environ["SHOAL_ENGINE_PYTHON"], os.environ["SHOAL_TEST_MODELS"]
-    port = free_port()
+    port = a_port()
     command = [
         python,
         "-m",

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
-from shoal_api import labels, naming
-from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api import labels
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_operator import (
     canary,
     ganging,
@@ -14,9 +14,7 @@ from shoal_operator import (
     objects,
     pod_facts,
     pods,
-    preflight,
     rendering,
-    surging,
     upkeep,
 )
 from shoal_operator.api_faults import ApiFault, Foreign, TryAgain
@@ -27,10 +25,9 @@ from shoal_operator.kinds import POD, REVISION, SECRET, SERVICE, SERVICE_ACCOUNT
 from shoal_operator.observed import Observed
 from shoal_operator.planning import NewReplica, Plan
 from shoal_operator.pod_facts import Beside
-from shoal_operator.refusals import Refusal, Refusals
 from shoal_operator.store import Store
-from shoal_operator.surging import Manner, Turns
-from shoal_operator.trying_out import TryingOut
+from shoal_operator.succession import Succession
+from shoal_operator.surging import Manner
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +68,7 @@ class ClusterWorld:
         self._master_key = master_key
         self._clock = clock
         self._complaints = Complaints(door, clock)
-        self._trying_out = TryingOut(door, clock)
-        self._turns = Turns()
-        self._refusals = Refusals()
+        self._succession = Succession(door, clock, installation.surge_priority_class)
         self._releases: dict[str, Release] = {}
         self._occupied: dict[str, frozenset[str]] = {}
 
@@ -106,13 +101,7 @@ class ClusterWorld:
             self._store.lost(REVISION, record)
 
     def manner(self, md: ModelDeployment, revision: str) -> Manner:
-        records = self._of(REVISION, md.metadata.uid)
-        template = next((r["data"]["template"] for r in records if kinds.revision(r) == revision), None)
-        own_class = (
-            template["spec"].get("priorityClassName", "") if template else md.spec.scheduling.priority_class_name
-        )
-        surge_class = self._installation.surge_priority_class
-        return surging.manner(md.spec.rollout.strategy, own_class, surge_class, self._trying_out.classes)
+        return self._succession.manner(md, self._known(md.metadata.uid, revision))
 
     async def observe(self, md: ModelDeployment, revision: str, *, fresh: bool) -> Observed:
         uid = md.metadata.uid
@@ -123,32 +112,28 @@ class ClusterWorld:
                 self._store.replace(kind, listing.objects, listing.version, uid)
         its_pods = self._of(POD, uid)
         await self._complaints.listen(its_pods)
-        if pod_facts.is_rolling(its_pods, revision):
-            await self._trying_out.read_classes()
-            if fresh:
-                await self._try_out(md, revision, its_pods)
+        is_rolling = pod_facts.is_rolling(its_pods, revision)
+        if is_rolling and fresh:
+            await self._succession.look(md, self._known(uid, revision), its_pods)
+        elif is_rolling:
+            await self._succession.learn_classes()
         now = self._clock()
-        refusal = self._refusals.of(uid, now)
         ruling = self._ruling(md, now)
-        crowding = self._crowding(md, revision, its_pods, refusal)
-        waits = self._waits_for_turn(md, revision, its_pods, now, claims=fresh)
-        look = now + timedelta(seconds=surging.LOOK_SECONDS) if waits else None
-        times = (refusal.until if refusal else None, ruling.changes_at if ruling else None, look)
-        is_obstacle = refusal is not None and refusal.revision == revision and not crowding
-        may_make = ruling.may_make if ruling else None
-        if refusal and crowding and len(its_pods) >= (refusal.pods or 0):
-            may_make = 0
+        waits = self._waits_for_turn(md, revision, now, claims=fresh) if is_rolling else self._needs_no_turn(md)
+        found = self._succession.circumstances(md, revision, its_pods, waits, now)
+        limits = [limit for limit in (found.may_make, ruling.may_make if ruling else None) if limit is not None]
+        times = (*found.changes_at, *([ruling.changes_at] if ruling and ruling.changes_at else []))
         beside = Beside(
-            obstacle=refusal.words if refusal and is_obstacle else None,
+            obstacle=found.obstacle,
             taken_names=self._store.names_taken(POD, md) | self._occupied.get(uid, frozenset()),
             mount_words=self._complaints.mount_words(),
             largest_gpus=self._complaints.largest_gpus(),
             let_go=ruling.let_go if ruling else (),
-            may_make=may_make,
+            may_make=min(limits, default=None),
             held=ruling.held if ruling else None,
-            surge_waits=waits,
-            surge_refused=crowding,
-            changes_at=(*self._complaints.asks_at(its_pods), *(time for time in times if time is not None)),
+            surge_waits=found.waits,
+            surge_refused=found.refused,
+            changes_at=(*self._complaints.asks_at(its_pods), *times),
         )
         return pod_facts.observed(its_pods, self._of(REVISION, uid), beside, now)
 
@@ -171,12 +156,11 @@ class ClusterWorld:
             for new in plan.create:
                 if not await self._create(md, new, records[new.revision]["data"]["template"]):
                     return
-            self._refusals.forget(uid)
+            self._succession.was_made(uid)
 
     def forget(self, uid: str) -> None:
         """The model is gone."""
-        self._refusals.forget(uid)
-        self._trying_out.forget(uid)
+        self._succession.forget(uid)
         self._releases.pop(uid, None)
         self._occupied.pop(uid, None)
         self._complaints.forget(self._store.made(POD, uid))
@@ -198,46 +182,21 @@ class ClusterWorld:
         """Only what we made: a label that somebody else put on is no proof."""
         return [manifest for manifest in self._store.made(kind, uid) if kinds.is_owned_by(manifest, uid)]
 
-    def _crowding(self, md: ModelDeployment, revision: str, its_pods: list[Manifest], refusal: Refusal | None) -> str:
-        """The refusal of a quota that an old replica's going can heal."""
-        if refusal is None or refusal.pods is None or md.spec.rollout.strategy is RolloutStrategy.SURGE:
-            return ""
-        goes = any(kinds.is_leaving(pod) for pod in its_pods)
-        return refusal.words.sentence if goes or pod_facts.is_rolling(its_pods, revision) else ""
+    def _known(self, uid: str, revision: str) -> Manifest | None:
+        """The record of a revision."""
+        return next((record for record in self._of(REVISION, uid) if kinds.revision(record) == revision), None)
 
-    def _waits_for_turn(
-        self, md: ModelDeployment, revision: str, its_pods: list[Manifest], now: datetime, *, claims: bool
-    ) -> str:
-        """Why this model makes no replica beside its old ones now; where it may, the turn is its own from here on."""
-        is_rolling = pod_facts.is_rolling(its_pods, revision)
-        if not (md.spec.resources.gpu and is_rolling and self.manner(md, revision).surge):
-            self._turns.give_back(md.id)
-            return ""
-        others = [wish.md for wish in self._store.wishes() if wish.md is not None]
-        seen = [pod_facts.surge(other, self._of(POD, other.metadata.uid)) for other in others]
-        pool = ganging.pool(md)
-        other = surging.rival(md.id, pool, self._turns.known([s for s in seen if s is not None], now), now)
-        if other is not None:
-            return surging.waits_for(other)
-        if claims:
-            self._turns.claim(md.id, pool, now)
+    def _waits_for_turn(self, md: ModelDeployment, revision: str, now: datetime, *, claims: bool) -> str:
+        """Why this model makes no replica beside its old ones now."""
+        if not (md.spec.resources.gpu and self.manner(md, revision).surge):
+            return self._needs_no_turn(md)
+        models = [wish.md for wish in self._store.wishes() if wish.md is not None]
+        seen = [pod_facts.surge(other, self._of(POD, other.metadata.uid)) for other in models]
+        return self._succession.wait_for_turn(md, seen, now, claims=claims)
+
+    def _needs_no_turn(self, md: ModelDeployment) -> str:
+        self._succession.needs_no_turn(md)
         return ""
-
-    async def _try_out(self, md: ModelDeployment, revision: str, its_pods: list[Manifest]) -> None:
-        """Before one that serves goes for a revision that never worked: look at what can be looked at without a GPU."""
-        uid, now = md.metadata.uid, self._clock()
-        record = next((r for r in self._of(REVISION, uid) if kinds.revision(r) == revision), None)
-        if record is None or kinds.annotation(record, labels.PROVEN) or kinds.annotation(record, labels.FAULT):
-            return
-        if self._refusals.of(uid, now) is not None or not pod_facts.is_served_by_another(its_pods, revision):
-            return
-        name = naming.object_name(md.metadata.name, revision, "preflight")
-        new = pods.pods(md, name, 0, revision, record["data"]["template"])
-        old = preflight.one_of_each_replica(its_pods, revision)
-        sentence = await self._trying_out.objections(uid, revision, new, old)
-        if sentence:
-            self._refusals.foresee(uid, revision, sentence, now)
-            log.info('model=%s reason=Preflight because="%s"', md.id, sentence)
 
     async def _record(self, md: ModelDeployment, revision: str) -> None:
         """Keep the revision as it is rendered when it is first seen, as the newest wish."""
@@ -304,8 +263,7 @@ class ClusterWorld:
             if not fault.is_about_the_object:
                 raise
             sentence = f"the cluster refuses the pod {new.name}: {fault.message}"
-            there = len(self._of(POD, uid)) if preflight.is_quota(fault.message) else None
-            self._refusals.note(uid, new.revision, sentence, self._clock(), pods=there)
+            self._succession.was_refused(md, new.revision, sentence, fault.message, len(self._of(POD, uid)))
             log.warning('model=%s reason=PodRefused because="%s"', md.id, sentence)
             return False
         return True

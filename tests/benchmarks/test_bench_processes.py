@@ -1,11 +1,13 @@
 """What a program and its children cost, and that nothing of it stays."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from measured_process import DidNotStart, MeasuredProcess, Stat, answers, family, read_stat
+from measured_process import DidNotStart, MeasuredProcess, Stat, answers, family, own_cpu_seconds, read_stat
 
 _LINE = (
     "4242 (a (b) c) S 17 4240 4240 0 -1 4194560 900 0 0 0 "
@@ -14,7 +16,7 @@ _LINE = (
 
 
 def test_a_stat_line_is_read_past_a_name_with_brackets() -> None:
-    assert read_stat(_LINE) == Stat(pid=4242, state="S", parent=17, group=4240, ticks=210, pages=2560)
+    assert read_stat(_LINE) == Stat(pid=4242, state="S", parent=17, group=4240, ended_ticks=10, pages=2560)
 
 
 def test_a_family_is_the_process_its_group_and_all_below_it() -> None:
@@ -24,6 +26,13 @@ def test_a_family_is_the_process_its_group_and_all_below_it() -> None:
     stats = [stat(1, 0, 1), stat(10, 1, 10), stat(11, 10, 10), stat(12, 11, 12), stat(13, 1, 10), stat(20, 1, 20)]
 
     assert sorted(each.pid for each in family(stats, 10)) == [10, 11, 12, 13]
+
+
+def test_cpu_time_is_what_the_process_itself_would_say() -> None:
+    before = time.process_time()
+    seen = own_cpu_seconds(os.getpid())
+
+    assert before <= seen <= time.process_time()
 
 
 _PARENT = """

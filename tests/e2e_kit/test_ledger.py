@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from held_ports import a_port
 from localkube.access import Access
-from simulated import free_port
 from storykit import ledger
 
 HERE = Access(kubeconfig=Path("/nowhere"), entry=(), environment={}, is_local=False)
@@ -19,7 +19,7 @@ HERE = Access(kubeconfig=Path("/nowhere"), entry=(), environment={}, is_local=Fa
 
 @contextmanager
 def engine() -> Iterator[str]:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{a_port()}"
     command = [sys.executable, "-m", "shoal_serving.simulator", "--open", "--listen", address, "--model", "m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         until(lambda: answers(f"http://{address}/health"))

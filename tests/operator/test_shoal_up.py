@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from one_machine_up import COMMAND, Up, a_file_model, free_port, until, up
+from one_machine_up import COMMAND, Up, a_file_model, until, up
 from shoal_operator.supervised import HOST
 
 
@@ -253,7 +253,7 @@ def test_a_taken_port_is_said_before_anything_is_started(tmp_path: Path) -> None
     file = tmp_path / "one.yaml"
     file.write_text(json.dumps(a_file_model(tmp_path)))
     with socket.socket() as listener:
-        listener.bind((HOST, free_port()))
+        listener.bind((HOST, 0))
         listener.listen()
         address = f"{HOST}:{listener.getsockname()[1]}"
 

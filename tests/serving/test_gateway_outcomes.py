@@ -204,6 +204,25 @@ def test_a_stream_that_ends_cleanly_without_done_is_a_cut(gateway: Gateway) -> N
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("end", [fake_engine.close, fake_engine.reset])
+def test_behind_its_last_event_a_stream_cannot_be_cut(gateway: Gateway, end: fake_engine.Behaviour) -> None:
+    async def last_event(call: fake_engine.Call) -> None:
+        call.event(b"[DONE]")
+        await call.flushed()
+        await asyncio.sleep(0.03)
+        await end(call)
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = tokens_then(2, last_event)
+            await put(gateway, a)
+            answer = await ask(gateway, chat(stream=True))
+            assert (answer.text, answer.events[-1], answer.whole) == ("t0 t1 ", "[DONE]", True)
+            await nothing_is_left(gateway)
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("path", "last"),
     [("/v1/responses", b"response.completed"), ("/v1/messages", b"message_stop")],

@@ -47,6 +47,20 @@ def test_several_requests_on_one_connection_are_answered_in_order_also_when_pipe
     asyncio.run(story())
 
 
+def test_a_request_behind_one_that_ends_the_connection_holds_nothing(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,), Client.connect(gateway) as client:
+            await put(gateway, a)
+            client.send(chat(model="unknown"), headers="connection: close\r\n")
+            client.send(chat())
+            assert (await client.answer()).status == 404
+            assert await client.is_closed()
+            await soon(lambda: gateway.metric("shoal_held_bytes") == 0)
+            assert a.calls == []
+
+    asyncio.run(story())
+
+
 def test_a_chunked_body_sent_byte_by_byte_is_one_body(gateway: Gateway) -> None:
     async def story() -> None:
         async with engines("a") as (a,):

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from fake_engine import Call, engines
-from gateway_process import Client, a_gateway, a_route, ask, chat, command, free_ports, soon, until
+from gateway_process import Client, a_gateway, a_route, ask, chat, command, soon, until
+from held_ports import a_port
 
 
 async def slow(call: Call) -> None:
@@ -129,7 +130,7 @@ def test_a_broken_routes_file_leaves_the_last_good_one_in_force(tmp_path: Path) 
 
 def test_a_taken_port_is_one_sentence_and_a_failure(tmp_path: Path) -> None:
     with a_gateway(tmp_path) as gateway:
-        (port,) = free_ports(1)
+        port = a_port()
         for listen, internal in ((gateway.port, port), (port, gateway.internal)):
             done = subprocess.run(
                 command(
@@ -151,8 +152,9 @@ def test_a_taken_port_is_one_sentence_and_a_failure(tmp_path: Path) -> None:
 def test_it_refuses_to_be_reachable_without_keys_and_names_every_fault_at_once(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("abc")
+    port = a_port()
     done = subprocess.run(
-        command("--listen=0.0.0.0:31199", f"--master-key-file={key}", "--drain-seconds=soon"),
+        command(f"--listen=0.0.0.0:{port}", f"--master-key-file={key}", "--drain-seconds=soon"),
         capture_output=True,
         text=True,
         timeout=20,
@@ -161,7 +163,7 @@ def test_it_refuses_to_be_reachable_without_keys_and_names_every_fault_at_once(t
     lines = done.stderr.strip().splitlines()
     assert [line.split(":")[0] for line in lines] == ["--routes", "--master-key-file", "--listen", "--drain-seconds"]
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", 31199)) != 0
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_it_ends_by_itself_when_nothing_is_under_way(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fake_engine import engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, command, fetch, free_ports, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, command, fetch, soon
+from held_ports import a_port
 
 ALICE, BOB, EVE = "sk-alice-0123456789", "sk-bob-0123456789", "sk-eve-0123456789"
 OTHER = a_route(name="secret-model", model_uid="uid-s")
@@ -206,7 +207,7 @@ def test_a_file_that_cannot_be_used_at_the_start_is_told_in_one_sentence(tmp_pat
 
 
 def test_with_keys_an_address_that_others_reach_needs_no_other_permission(keys_file: Path) -> None:
-    port = free_ports(3)[2]
+    port = a_port()
     with a_gateway(keys_file.parent, f"--keys-file={keys_file}", f"--listen=0.0.0.0:{port}") as gateway:
         gateway.port = port
         assert fetch(gateway, "/v1/models", headers={"x-api-key": EVE}).status == 401

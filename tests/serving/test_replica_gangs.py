@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from held_ports import a_port
 from replica_builders import a_config, a_config_file
 from shoal_api.replica_config import REPORT_FILE, Report, Stage
 from shoal_serving.replica import config as configuration
@@ -85,9 +86,7 @@ def test_a_rank_waits_for_its_head_and_tells_for_whom(tmp_path: Path) -> None:
 
 
 def test_a_head_that_is_gone_ends_the_rank_with_a_sentence(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        head = f"127.0.0.1:{probe.getsockname()[1]}"
+    head = f"127.0.0.1:{a_port()}"
     notebook = Notebook(tmp_path, time.time)
     notebook.report(Stage.READY)
 

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from held_ports import a_port
 from replica_builders import KEY, a_config_file
 from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE
@@ -40,9 +40,7 @@ class Replica:
 
     def __init__(self, home: Path, mode: str, **config: Any) -> None:
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = a_port()
         file = a_config_file(home, port=self.port, **config)
         self.work = home / "work"
         words = [sys.executable, str(STAGE), str(file), mode]

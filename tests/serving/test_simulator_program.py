@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from held_ports import a_port
 from shoal_api import proof, termination
-from simulated import CHAT, ReplicaProcess, a_chat, a_mac, free_port, replica_process
+from simulated import CHAT, ReplicaProcess, a_chat, a_mac, replica_process
 
 SLOW = ("--simulate-gap-seconds", "0.02")
 
@@ -171,7 +172,7 @@ def test_faults_can_be_in_force_from_the_start(tmp_path: Path) -> None:
 
 
 def test_its_port_is_free_again_when_it_has_ended(tmp_path: Path) -> None:
-    port = free_port()
+    port = a_port()
     for run in ("a", "b"):
         folder = tmp_path / run
         folder.mkdir()

@@ -13,6 +13,7 @@ from typing import Any
 
 from fake_engine import MASTER_KEY
 from gateway_process import DEADLINE_SECONDS, a_route
+from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute
@@ -29,7 +30,7 @@ class SimulatedReplica:
     ) -> None:
         self.name = name
         self.uid = f"uid-{name}"
-        self.port, self._control = _free_port(), _free_port()
+        self.port, self._control = a_port(), a_port()
         self._key = proof.model_key(MASTER_KEY, model_uid)
         folder = folder / name
         folder.mkdir()
@@ -138,9 +139,3 @@ def a_fleet(folder: Path, *names: str, **knobs: object) -> Iterator[list[Simulat
 
 def a_route_to(*replicas: SimulatedReplica, **fields: Any) -> ModelRoute:
     return a_route(**fields).model_copy(update={"endpoints": [replica.endpoint() for replica in replicas]})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

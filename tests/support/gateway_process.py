@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,25 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fake_engine import MASTER_KEY, FakeEngine
+from held_ports import a_port
 from shoal_api.routes import ModelRoute, RouteDocument
 
 DEADLINE_SECONDS = 20.0
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 31100-31199 that nobody listens on."""
-    found: list[int] = []
-    start = 31100 + (os.getpid() * 7) % 90
-    for offset in range(100):
-        port = 31100 + (start - 31100 + offset) % 100
-        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free port in 31100-31199")
 
 
 def a_route(*engines: FakeEngine, name: str = "m", model_uid: str = "uid-m", **fields: Any) -> ModelRoute:
@@ -107,7 +91,7 @@ def command(*flags: str) -> list[str]:
 @contextlib.contextmanager
 def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iterator[Gateway]:
     """With a routes file, or on the Kubernetes of a kubeconfig."""
-    port, internal = free_ports(2)
+    port, internal = a_port(), a_port()
     key = folder / "master-key"
     key.write_text(MASTER_KEY.hex() + "\n")
     routes = folder / "routes.json"

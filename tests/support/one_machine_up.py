@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from builders import a_manifest
+from held_ports import a_port
 from shoal_operator.status_report import ReplicaReport, UpReport
 from shoal_operator.supervised import HOST
 
@@ -22,13 +23,6 @@ Fact = TypeVar("Fact")
 
 DEADLINE_SECONDS = 30.0
 COMMAND = [sys.executable, "-m", "shoal_operator"]
-
-
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def until(what: Callable[[], Fact | None], told: Callable[[], str] = str) -> Fact:
@@ -60,7 +54,7 @@ class Up:
         self, folder: Path, *manifests: dict[str, Any], engine: bool = True, port: int | None = None, flags: str = ""
     ) -> None:
         self.folder = folder
-        self.port = port or free_port()
+        self.port = port or a_port()
         self.file = folder / "models.yaml"
         self.home = folder / "home"
         self.log = folder / "up.log"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
 from shoal_serving.replica.admission import Admission
@@ -249,12 +249,6 @@ def a_chat(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 8, **fields}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(slots=True)
 class ReplicaProcess:
     """The whole program in its own process."""
@@ -306,7 +300,7 @@ def replica_process(folder: Path, *args: str, **fields: Any) -> Iterator[Replica
             "served_name": "m",
             "source": "/nowhere",
             "host": "127.0.0.1",
-            "port": free_port(),
+            "port": a_port(),
             "settle_seconds": 0.1,
             "drain_seconds": 5,
             "model_key_file": key_file,

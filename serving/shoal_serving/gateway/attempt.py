@@ -258,7 +258,8 @@ class Attempt:
                     return
             if data and not self._forward(data, connection.complete):
                 return
-        if connection.complete:
+        # Behind the last event nothing is missing, not even where the connection ended without the end of the body.
+        if connection.complete or (connection.lost and self.owner.surface.endings and self._has_ended()):
             self._stream_ended(connection)
         elif connection.lost:
             self._cut("the connection to the replica was lost")
@@ -297,9 +298,10 @@ class Attempt:
     def _has_ended(self) -> bool:
         """Whether what was passed on last is the end of a whole stream."""
         endings = self.owner.surface.endings
-        if not endings:
-            return True
-        return any(mark in self._last_block for mark in endings)
+        for mark in endings:
+            if self._last_block.rfind(mark) >= 0:
+                return True
+        return not endings
 
     def _pass_on_more(self, connection: Connection) -> None:
         """Called for every read of a committed answer that is no stream."""

@@ -16,6 +16,13 @@ _MUST_BE_UNSET = (
 )
 """Fields that depend on more than the ids so far, or ask for more than text. 0, false, [] and null are unset."""
 _EVEN_ZERO_IS_SET = ("seed", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
+_LOOKED_AT = frozenset(
+    (
+        *_MUST_BE_UNSET,
+        *_EVEN_ZERO_IS_SET,
+        *("n", "include_reasoning", "spaces_between_special_tokens", "response_format", "stream_options"),
+    )
+)
 
 _KEPT_BYTES = 16 * 1024
 
@@ -26,6 +33,15 @@ def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> st
         return "only streams of chat and completions are continued"
     if reasoning_parser:
         return "the engine separates reasoning from the answer"
+    # Most requests have none of these fields, and to ask for each of them takes longer than to answer.
+    if not _LOOKED_AT.isdisjoint(body) and (because := _why_fields_forbid(body)):
+        return because
+    if path == COMPLETIONS:
+        return "" if isinstance(body.get("prompt"), str) else "the prompt is not one text"
+    return "" if _is_text_only(body.get("messages")) else "a message has parts that are not text"
+
+
+def _why_fields_forbid(body: Mapping[str, Any]) -> str:
     if body.get("n") not in (None, 1):
         return "more than one choice"
     if body.get("include_reasoning") is False:
@@ -44,9 +60,7 @@ def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> st
     options = body.get("stream_options")
     if isinstance(options, dict) and options.get("continuous_usage_stats"):
         return "usage in every event"
-    if path == COMPLETIONS:
-        return "" if isinstance(body.get("prompt"), str) else "the prompt is not one text"
-    return "" if _is_text_only(body.get("messages")) else "a message has parts that are not text"
+    return ""
 
 
 def _is_text_only(messages: object) -> bool:

@@ -5,6 +5,7 @@ import httptools
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import ANYBODY, Caller
 from shoal_serving.gateway.surfaces import SURFACES, Surface
+from shoal_serving.gateway.waiting_room import ByteBudget
 
 
 class Incoming:
@@ -90,11 +91,18 @@ class Incoming:
         self._further = None
         return body
 
-    def forget(self) -> None:
+    def forget(self, budget: ByteBudget) -> None:
         """The body is not needed."""
         self._body = b""
         self._further = None
         self._form = None
+        self.uncount(budget)
+
+    def uncount(self, budget: ByteBudget) -> None:
+        """Its bytes count no longer as held."""
+        if self.taken:
+            budget.give_back(self.taken)
+            self.taken = 0
 
 
 def surface_of(url: bytes) -> Surface | None:

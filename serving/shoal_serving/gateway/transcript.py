@@ -6,9 +6,7 @@ completion events become the client's kind of events again.
 """
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from shoal_serving.gateway import sse
@@ -28,20 +26,25 @@ _NOT_FOR_COMPLETIONS = frozenset(
 _IDS_BEGIN = b'"token_ids":['
 _NO_IDS = b'"token_ids":null'
 _DIGITS = b"0123456789, "
-_PROMPT_IDS = re.compile(rb'"prompt_token_ids":\[([0-9, ]*)\]')
+_PROMPT_IDS_BEGIN = b'"prompt_token_ids":['
+_NO_PROMPT_IDS = b'"prompt_token_ids":null'
+_TAIL_LIMIT = 16 * 1024
+"""Less is said after the last ids: an end, usage, a few comments."""
 _COMPLETIONS_DEFAULT = 16
 """OpenAI's default of `max_tokens` for completions; chat has none."""
 
 
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What is kept of the client's request, once the request itself is no longer needed."""
 
-    path: str
-    sampling: Mapping[str, Any]
-    most: int | None
-    """Tokens the answer may have; None where the client set no limit."""
-    wants_usage: bool
+    __slots__ = ("most", "path", "sampling", "wants_usage")
+
+    def __init__(self, path: str, sampling: Mapping[str, Any], most: int | None, wants_usage: bool) -> None:
+        self.path = path
+        self.sampling = sampling
+        self.most = most
+        """Tokens the answer may have; None where the client set no limit."""
+        self.wants_usage = wants_usage
 
     @staticmethod
     def of(path: str, body: Mapping[str, Any]) -> "Wish":
@@ -66,18 +69,19 @@ class Unreadable(ValueError):
 class Transcript:
     """What is known of one eligible stream: its first event, the ids so far, and whether it came to its end.
 
-    The ids stay the text that the engine sent until a cut needs their numbers.
+    All but the taking out is left until a cut asks for it: the ids stay the text that the engine sent, and whether
+    the answer had ended is read from the last events, which are kept as they came.
     """
 
-    __slots__ = ("_first", "_ids", "_prompt", "finished", "is_resumed", "usage_sent", "wish")
+    __slots__ = ("_first", "_ids", "_prompt", "_tail", "is_resumed", "wish")
 
     def __init__(self, wish: Wish) -> None:
         self.wish = wish
         self._first = b""
         self._prompt = b""
         self._ids = bytearray()
-        self.finished = False
-        self.usage_sent = False
+        self._tail = b""
+        """The read that brought the last ids, and what came after it: an ending stands nowhere else."""
         self.is_resumed = False
         """Another replica makes the rest."""
 
@@ -88,34 +92,61 @@ class Transcript:
     def take(self, events: bytes) -> bytes:
         """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
         if not self._first:
-            match = _PROMPT_IDS.search(events)
-            if match:
-                self._prompt = match.group(1)
-                events = events[: match.start()] + b'"prompt_token_ids":null' + events[match.end() :]
-            self._first = events[: events.find(b"\n\n") + 2] or events
-        if _IDS_BEGIN in events:
-            events = self._without_ids(events)
-        if not self.finished and b'"finish_reason":"' in events:
-            self.finished = True
-        if self.finished and b'"usage":{' in events:
-            self.usage_sent = True
-        return events
-
-    def _without_ids(self, events: bytes) -> bytes:
-        """The events without the ids in them, which are kept."""
+            events = self._begin(events)
         # Cut and joined rather than matched: it runs for every read of every stream that can be continued.
         pieces = events.split(_IDS_BEGIN)
+        if len(pieces) == 1:
+            if self._prompt:
+                self._tail = (self._tail + events)[-_TAIL_LIMIT:]
+            return events
+        self._tail = events
+        shown = [pieces[0]]
+        found: list[bytes] = []
+        for at in range(1, len(pieces)):
+            ids, _, after = pieces[at].partition(b"]")
+            found.append(ids)
+            shown.append(after)
+        ids = b",".join(found)
+        if not ids.isdigit() and ids.translate(None, _DIGITS):
+            return self._without_ids(pieces)
+        self._ids += ids
+        self._ids += b","
+        return _NO_IDS.join(shown)
+
+    def _begin(self, events: bytes) -> bytes:
+        """The first events, without the prompt's ids, which are kept."""
+        start = events.find(_PROMPT_IDS_BEGIN)
+        if start >= 0:
+            end = events.find(b"]", start)
+            ids = events[start + len(_PROMPT_IDS_BEGIN) : end]
+            if end >= 0 and not ids.translate(None, _DIGITS):
+                self._prompt = ids
+                events = events[:start] + _NO_PROMPT_IDS + events[end + 1 :]
+        self._first = events[: events.find(b"\n\n") + 2] or events
+        return events
+
+    def _without_ids(self, pieces: list[bytes]) -> bytes:
+        """The same where not all that follows the name is ids."""
         shown = pieces[:1]
         for piece in pieces[1:]:
-            end = piece.find(b"]")
-            ids = piece[:end]
-            if end >= 0 and (ids.isdigit() or not ids.translate(None, _DIGITS)):
-                shown.append(piece[end + 1 :])
-                if ids:
-                    self._ids += ids + b","
+            ids, bracket, after = piece.partition(b"]")
+            if bracket and not ids.translate(None, _DIGITS):
+                shown.append(after)
+                self._ids += ids
+                self._ids += b","
             else:
                 shown[-1] += _IDS_BEGIN + piece
         return _NO_IDS.join(shown)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer told why it ended."""
+        return b'"finish_reason":"' in self._tail
+
+    @property
+    def usage_sent(self) -> bool:
+        """Whether it then told its usage."""
+        return self.finished and b'"usage":{' in self._tail
 
     @property
     def can_continue(self) -> bool:
