@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 DELAY_SECONDS = 30
 SLOW = ("--simulate-gap-seconds", "0.5")
@@ -63,7 +63,6 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
     assert _names(story, "sd") == oldest, "of two that have nothing to do the youngest goes"
 
 
-@pytest.mark.nightly
 def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
     shoal: Installation, story: Models, tmp_path: Path
 ) -> None:
