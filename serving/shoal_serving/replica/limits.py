@@ -1,4 +1,4 @@
-"""The door to the cgroup: how much CPU and memory there is, and whether the kernel has ended a process for memory."""
+"""The door to the cgroup: how much CPU there is, and whether the kernel has ended a process for want of memory."""
 
 import os
 from pathlib import Path
@@ -25,21 +25,6 @@ def cpus(root: Path = _ROOT) -> int:
     allowed = len(os.sched_getaffinity(0))
     quota = _quota(root)
     return max(1, min(allowed, int(quota))) if quota else allowed
-
-
-def memory_available_bytes(root: Path = _ROOT, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """How much memory a replica that starts can have: what the machine has available, or its own limit."""
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    machine = int(fields["MemAvailable"].split()[0]) * 1024
-    limit = _number(root / "memory.max") or _number(root / "memory" / "memory.limit_in_bytes")
-    return min(machine, limit) if limit else machine
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _quota(root: Path) -> float | None:

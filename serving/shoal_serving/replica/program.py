@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_api.termination import EXIT_DRAINED, EXIT_FAULT, EXIT_PERMANENT, LastWords
-from shoal_serving.replica import faults, limits, own_port, process_tree, start_story, weights_ahead
+from shoal_serving.replica import faults, limits, own_port, process_tree, start_story
 from shoal_serving.replica.engine_log import EngineLog
 from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Joined, Notebook, NoteReader, Serving, Vital
 from shoal_serving.replica.own_port import Answer, OwnPort
@@ -77,12 +77,10 @@ class Program:
             loop.add_signal_handler(number, self._stop)
         self._notebook.report(Stage.RAY)
         self._start()
-        weights = weights_ahead.begin(self._config, self._environment)
         looking = asyncio.create_task(self._look()) if self._config.rank == 0 else None
         try:
             ending = await self._live()
         finally:
-            weights.set()
             if looking is not None:
                 looking.cancel()
         self._end_all(_POLITE_SECONDS if ending.words is None else _POLITE_AFTER_FAULT_SECONDS)
