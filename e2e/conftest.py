@@ -9,7 +9,7 @@ import pytest
 
 from localkube import access, layout, our_images
 from localkube.access import Access
-from storykit import installation, models, nodes, running
+from storykit import installation, models, nodes, real_engine, running
 from storykit.installation import Installation
 from storykit.models import Models
 from storykit.nodes import SECOND, Nodes
@@ -50,6 +50,16 @@ def story(shoal: Installation, request: pytest.FixtureRequest) -> Iterator[Model
     """The models of a namespace of this story's own."""
     with models.namespace(shoal.cluster, _namespace(request.node.name)) as own:
         yield own
+
+
+@pytest.fixture(scope="session")
+def real_engine_image(shoal: Installation) -> None:
+    """vLLM for the CPU on this machine's node; its models come from SHOAL_TEST_MODELS."""
+    if not shoal.cluster.is_local:
+        pytest.skip("real vLLM runs on this machine's own cluster only: its image and models lie here")
+    if not os.environ.get(real_engine.MODELS_VARIABLE):
+        pytest.skip(f"{real_engine.MODELS_VARIABLE} names no folder of models; `make nightly` makes them")
+    real_engine.load_image(PLACE)
 
 
 def _namespace(test: str) -> str:

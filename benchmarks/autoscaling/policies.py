@@ -12,6 +12,7 @@ from shoal_operator.scaling import FRESH, TUNING, Memory, Tuning
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 MOST_REPLICAS = 24
+_DEFAULTS = Scaling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Shoal:
 
     target: int
     least: int = 1
-    delay: int = 60
-    idle: int = 300
+    delay: int = _DEFAULTS.scale_down_delay_seconds
+    idle: int = _DEFAULTS.idle_seconds
     tuning: Tuning = TUNING
     most: int = MOST_REPLICAS
     _samples: deque[Sample] = field(default_factory=deque)

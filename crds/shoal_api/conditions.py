@@ -72,7 +72,8 @@ class Reason(StrEnum):
     WOKEN = "Woken"
     """ScalingActive: the first request came to a model at zero; the message tells how many waited."""
     LOAD_ROSE = "LoadRose"
-    """ScalingActive: the load was over the target of the replicas wanted before, for two seconds; more are wanted."""
+    """ScalingActive: the load was over the target of the replicas wanted before: for two seconds where somebody waited
+    or it was a quarter over it, else for twenty. More are wanted."""
     LOAD_FELL = "LoadFell"
     """ScalingActive: for the whole delay fewer replicas would have done; fewer are wanted."""
     IDLE = "Idle"

@@ -43,7 +43,7 @@ def test_while_idle_zero_is_still_reached(shoal: Installation, story: Models, tm
     story.wait_reason("idle", "ScalingActive", "FollowsLoad")
     words = ("--rate", "5", "--seconds", "1")
     with asking(shoal.cluster, tmp_path, shoal.url, "idle", *words, key=shoal.key) as ledger:
-        entries = ledger.finish()
+        entries = ledger.whole()
     assert reactions.lost(entries) == 0, ledger.told()
     _restart(shoal, story, "idle")
     story.until(lambda: not story.pods("idle"), "no pod is left", AGAIN_SECONDS, "idle")

@@ -1,11 +1,13 @@
 """The first quarter of an hour: apply two models, ask them from a pod by DNS and from outside, delete them."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from storykit import real_engine
 from storykit.installation import NAMESPACE, RELEASE, Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
@@ -53,6 +55,62 @@ def test_two_models_are_served_under_one_address_and_leave_nothing(
         story.apply(a_model("qs-next", **chat))
         story.wait_ready("qs-next")
         story.delete("qs-next")
+
+
+@pytest.mark.nightly
+@pytest.mark.alone
+@pytest.mark.usefixtures("real_engine_image")
+def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story: Models, tmp_path: Path) -> None:
+    """Real vLLM; prints where the time to the first token goes, and the memory of every pod."""
+    gpus = _gpus_of_the_largest_node(shoal)
+    llama = real_engine.a_real_model(
+        "qs-llama", "tiny-llama", "--max-model-len", "2048", "--dtype", "float32", gpus=gpus
+    )
+    (tmp_path / "weights").mkdir()
+    with real_engine.weights(story, tmp_path / "weights", ["tiny-llama", "all-minilm-l6-v2"]):
+        applied = time.time()
+        story.apply(llama)
+        story.until(lambda: all("qs-llama" in _listed(shoal) for _ in range(4)), "the gateways list the model", 30)
+        words = ["--rate", "1", "--seconds", "1", "--stream", "--tokens", "32", "--patience", "300"]
+        with asking(shoal.cluster, tmp_path, shoal.url, "qs-llama", *words, key=shoal.key) as ledger:
+            story.wait_ready("qs-llama", seconds=real_engine.START_SECONDS)
+            ledger.client.wait(60)
+            (held,) = ledger.finish()
+            assert held.outcome == "ok", ledger.told()
+        found = real_engine.pieces(story, "qs-llama", applied, held.began + held.waited, held.first)
+        print(f"\n{found.told()}")
+
+        story.apply(real_engine.a_real_model("qs-minilm", "all-minilm-l6-v2"))
+        seconds = story.wait_ready("qs-minilm", seconds=real_engine.START_SECONDS)
+        print(f"the embedding model, beside it, is ready {seconds:.1f} s after `kubectl apply`")
+
+        said = _in_a_pod(shoal, story, "qs-llama", "qs-minilm")
+        assert said["chat"][0] == 200, said["chat"]
+        assert said["chat"][1]["usage"]["completion_tokens"] > 0
+        assert said["embedding"][0] == 200, said["embedding"]
+        assert len(said["embedding"][1]["data"][0]["embedding"]) == 384
+        assert said["without"][0] == said["wrong"][0] == 401
+
+        for pod, megabytes in sorted(real_engine.memory_of_pods(story, [NAMESPACE, story.namespace]).items()):
+            print(f"{megabytes:8.0f} MB  {pod}")
+        (pod,) = story.pods("qs-llama")
+        parts = real_engine.memory_of_parts(story, pod["metadata"]["name"])
+        for part, megabytes in sorted(parts.items(), key=lambda entry: -entry[1]):
+            print(f"{megabytes:8.0f} MB  of qs-llama: {part}")
+
+        for name in ("qs-llama", "qs-minilm"):
+            story.delete(name)
+            story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 60)
+    if gpus:
+        story.apply(a_model("qs-next", parallelism={"tensor": gpus}, resources={"gpu": gpus}))
+        story.wait_ready("qs-next")
+        story.delete("qs-next")
+
+
+def _listed(shoal: Installation) -> str:
+    """What the gateway says when it is asked for its models."""
+    key = f"authorization: Bearer {shoal.key}"
+    return shoal.cluster.run(["curl", "--silent", "--header", key, f"{shoal.url}/models"])
 
 
 def _gpus_of_the_largest_node(shoal: Installation) -> int:

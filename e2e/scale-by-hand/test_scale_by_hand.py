@@ -5,7 +5,7 @@ import pytest
 from storykit.installation import NAMESPACE, Installation
 from storykit.models import Models, a_followed_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 AT_ONCE_SECONDS = 5.0
 

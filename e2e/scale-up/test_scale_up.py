@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_followed_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = ("--simulate-gap-seconds", "0.5")
 STREAMS = ("--stream", "--tokens", "70")
@@ -34,7 +34,7 @@ def test_from_four_to_forty_ten_are_wanted_within_three_seconds_and_never_more(
         with asking(shoal.cluster, tmp_path, shoal.url, "su", *STREAMS, *many, key=shoal.key) as more:
             story.wait_wanted("su", 10, 30)
             story.wait_ready("su", 10)
-            entries = [*more.finish(), *four.finish()]
+            entries = [*more.whole(), *four.whole()]
 
     assert len(entries) == 40
     assert reactions.lost(entries) == 0, more.told()

@@ -44,7 +44,7 @@ def _ask(shoal: Installation, folder: Path, gateway: Any, model: str, count: int
 
 def _finished(ledgers: list[Ledger]) -> int:
     """How many streams there were; all of them ended well."""
-    entries = [entry for ledger in ledgers for entry in ledger.finish()]
+    entries = [entry for ledger in ledgers for entry in ledger.whole()]
     assert reactions.lost(entries) == 0, [ledger.told() for ledger in ledgers]
     return len(entries)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from storykit import real_engine
 from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.cluster
 
 IDLE_SECONDS = 10
 ROUNDS = 2
+SELF_TESTS = 1
 
 
 def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, story: Models, tmp_path: Path) -> None:
@@ -39,3 +41,31 @@ def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, s
     told = [reason for reason, _ in story.events("zz")]
     assert "Woken" in told
     assert "Idle" in told
+
+
+@pytest.mark.nightly
+@pytest.mark.alone
+@pytest.mark.usefixtures("real_engine_image")
+def test_200_requests_reach_a_real_engine_once_each(shoal: Installation, story: Models, tmp_path: Path) -> None:
+    """Half of them wait while vLLM starts, twice; its own counters say how often each was run."""
+    scaling = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": IDLE_SECONDS}
+    manifest = real_engine.a_real_model("zr", "tiny-llama", "--max-model-len", "2048", scaling=scaling)
+    del manifest["spec"]["replicas"]
+    (tmp_path / "weights").mkdir()
+    with real_engine.weights(story, tmp_path / "weights", ["tiny-llama"]):
+        story.apply(manifest)
+        story.wait_reason("zr", "ScalingActive", "FollowsLoad")
+        for _ in range(ROUNDS):
+            words = ["--rate", "5", "--seconds", "20", "--patience", "300"]
+            with asking(shoal.cluster, tmp_path, shoal.url, "zr", *words, key=shoal.key) as ledger:
+                ledger.client.wait(real_engine.START_SECONDS)
+                entries = ledger.finish()
+            assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+            assert len(entries) == 200 / ROUNDS
+            finished = real_engine.finished_requests(story, "zr")
+            assert finished == len(entries) + SELF_TESTS, "each was run once"
+            first = min(entries, key=lambda entry: entry.began)
+            print(f"the request that woke it was answered after {first.ended - first.began:.1f} s")
+            seconds = story.until(lambda: not story.pods("zr"), "no pod is left", IDLE_SECONDS + 60, "zr")
+            print(f"its pod was gone {seconds:.1f} s after the last answer")
+        story.delete("zr")

@@ -148,9 +148,11 @@ class Cluster:
         """Change these fields of an object that exists."""
         return await self._write("PATCH", kind.path(namespace, name), change, _MERGE)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, grace_seconds: int | None = None) -> None:
         """Remove this very object; nothing where it is gone, even if another has its name by now."""
-        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         try:
             await self._write("DELETE", kind.path(namespace, name), options, _JSON)
         except ApiFault as fault:

@@ -31,6 +31,8 @@ from shoal_operator.surging import Manner
 
 log = logging.getLogger(__name__)
 
+STARTING_GRACE_SECONDS = 10
+
 
 class Door(Protocol):
     """What the world needs of the Kubernetes API; `cluster.Cluster` tells what each does."""
@@ -42,7 +44,9 @@ class Door(Protocol):
     async def apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest: ...
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest: ...
     async def patch(self, kind: Kind, namespace: str, name: str, change: Manifest) -> Manifest: ...
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None: ...
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, grace_seconds: int | None = None
+    ) -> None: ...
 
 
 class ClusterWorld:
@@ -232,7 +236,10 @@ class ClusterWorld:
 
     async def _delete(self, pod: Manifest) -> None:
         namespace, name = kinds.namespace(pod), kinds.name(pod)
-        await self._door.delete(POD, namespace, name, kinds.uid(pod))
+        # The first process of a container is deaf until it has loaded its modules: told to go before, one that starts
+        # would keep its GPU for the whole time that is meant for running requests.
+        grace_seconds = STARTING_GRACE_SECONDS if pod_facts.serves_nobody(pod) else None
+        await self._door.delete(POD, namespace, name, kinds.uid(pod), grace_seconds)
         left = await self._door.get(POD, namespace, name)
         if left is not None and kinds.uid(left) == kinds.uid(pod):
             self._store.saw(POD, left)

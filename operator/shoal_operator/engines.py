@@ -86,7 +86,16 @@ def install(home: Path, variant: Variant, *, force: bool, say: Callable[[str], N
         base = sys.executable if sys.version_info[:2] == (3, 11) else _PYTHON
         try:
             _uv("venv", "--quiet", "--python", base, str(wanted.folder))
-            _uv("pip", "sync", "--require-hashes", "--python", str(wanted.python), str(lock_file(variant)))
+            # With bytecode: five processes of a replica import thousands of modules, and may not be let to write it.
+            _uv(
+                "pip",
+                "sync",
+                "--compile-bytecode",
+                "--require-hashes",
+                "--python",
+                str(wanted.python),
+                str(lock_file(variant)),
+            )
             if variant == "cpu":
                 _name_vllm(wanted)
             version = _check(wanted)

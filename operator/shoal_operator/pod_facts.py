@@ -246,6 +246,12 @@ def _hindrance_of(pod: Manifest, beside: Beside) -> Hindrance | None:
     return None
 
 
+def serves_nobody(pod: Manifest) -> bool:
+    """Whether it still starts; a pod of a gang that has no door of its own works for the one that has."""
+    state, _, stage = _state([pod], _created(pod))
+    return _rank(pod) == 0 and state is ReplicaState.STARTING and stage != NOT_ANSWERING
+
+
 def _conditions(pod: Manifest) -> list[Manifest]:
     found: list[Manifest] = pod.get("status", {}).get("conditions", [])
     return found

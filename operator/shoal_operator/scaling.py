@@ -22,6 +22,10 @@ class Tuning:
     """Times the target: over it the load is a surge, and nothing goes until it is over for a stable window."""
     rise_seconds: float = 2.0
     """A load that was over the target for less buys no replica."""
+    calm_seconds: float = 20.0
+    """Nor for less than this where nobody waits and it is little over the target: noise buys what soon goes again."""
+    far_over: float = 1.25
+    """Times the target: more is not little."""
     flow_seconds: float = 10.0
     """So far back arrivals are counted to see what the running requests will become."""
     clear_seconds: float = 30.0
@@ -113,11 +117,11 @@ def _rise(
 ) -> Decision | None:
     """More, where the load needs them; None where it does not."""
     target = scaling.target_load
-    is_cold = ready == 0
-    if not is_cold and not loads.covers(load.samples, tuning.rise_seconds, now):
+    seconds = _lasting(current, ready, load, target, now, tuning)
+    if not loads.covers(load.samples, seconds, now):
         return None
-    counted = loads.least(load.samples, 0.0 if is_cold else tuning.rise_seconds, now)
-    needed = _needed(_work(load, 0.0 if is_cold else tuning.rise_seconds, memory, now, tuning), target)
+    counted = loads.least(load.samples, seconds, now)
+    needed = _needed(_work(load, seconds, memory, now, tuning), target)
     wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
@@ -126,6 +130,16 @@ def _rise(
     if needed > wanted:
         sentence += f", maxReplicas is {scaling.max_replicas}"
     return Decision(wanted, Reason.WOKEN if current == 0 else Reason.LOAD_ROSE, sentence, memory)
+
+
+def _lasting(current: int, ready: int, load: Load, target: int, now: datetime, tuning: Tuning) -> float:
+    """How long a load must last to be believed: where nobody serves not at all, where somebody waits not for long."""
+    if not ready:
+        return 0.0
+    waiting, _ = loads.least_of_each(load.samples, tuning.rise_seconds, now)
+    least = loads.least(load.samples, tuning.rise_seconds, now)
+    is_urgent = waiting > 0 or least >= tuning.far_over * target * current
+    return tuning.rise_seconds if is_urgent else tuning.calm_seconds
 
 
 def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
@@ -141,7 +155,8 @@ def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datet
         if current == floor:
             return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
     target = scaling.target_load
-    lately = _needed(_work(load, tuning.rise_seconds, memory, now, tuning), target)
+    seconds = _lasting(current, current, load, target, now, tuning)
+    lately = _needed(_work(load, seconds, memory, now, tuning), target)
     stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)
     in_surge = memory.surge_until is not None and now < memory.surge_until

@@ -1,6 +1,10 @@
 """What Helm makes of several sets of values holds together: names meet, selectors select, every pod is restricted."""
 
 import argparse
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import yaml
 
 from builders import a_model
 from chart import CHART, NAMESPACE, Manifest, arguments, lint, one, render, template
+from localkube import waiting
 from shoal_api import keys
 from shoal_operator import inspecting, operator_settings, pods
 from shoal_operator.installation import Installation
@@ -22,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
         "registry": "registry.example.com/shoal/",
         "engine": {"digest": "sha256:" + "0" * 64},
         "pullSecrets": ["registry"],
+        "prePull": {"enabled": True, "images": ["registry.example.com/other:1"], "nodeSelector": {"pool": "gpu"}},
     },
     "models": {
         "fileRoots": ["/models", "/data"],
@@ -68,6 +74,7 @@ BARE: dict[str, Any] = {
     "operator": {"serviceAccount": {"create": False, "name": "mine"}},
     "gateway": {"serviceAccount": {"create": False, "name": "mine"}, "podDisruptionBudget": {"enabled": False}},
 }
+PROGRAMS = ("Deployment", "DaemonSet")
 SETS = pytest.mark.parametrize(
     "values", [{}, EVERYTHING, GITOPS, BARE], ids=["as it is", "everything", "gitops", "bare"]
 )
@@ -77,7 +84,7 @@ def pod_specs(objects: list[Manifest]) -> Iterator[Manifest]:
     for item in objects:
         if item["kind"] == "Pod":
             yield item["spec"]
-        elif item["kind"] == "Deployment":
+        elif item["kind"] in PROGRAMS:
             yield item["spec"]["template"]["spec"]
 
 
@@ -130,8 +137,8 @@ def test_every_pod_passes_the_restricted_standard_with_a_read_only_root(values: 
 @SETS
 def test_every_selector_selects_exactly_its_program(values: dict[str, Any]) -> None:
     objects = render(values)
-    programs = {item["metadata"]["name"]: item for item in objects if item["kind"] == "Deployment"}
-    assert set(programs) == {"shoal-operator", "shoal-gateway"}
+    programs = {item["metadata"]["name"]: item for item in objects if item["kind"] in PROGRAMS}
+    assert set(programs) - {"shoal-engine-image"} == {"shoal-operator", "shoal-gateway"}
 
     for item in objects:
         spec = item.get("spec", {})
@@ -256,6 +263,37 @@ def test_the_operator_takes_the_arguments_that_the_chart_gives(values: dict[str,
     assert bool(settings.installation.surge_priority_class) == (values is not BARE)
 
 
+def test_the_engine_image_is_pulled_beforehand_only_where_that_is_asked_for() -> None:
+    assert names(render({}), "DaemonSet") == set()
+
+    spec = one(render(EVERYTHING), "DaemonSet", "shoal-engine-image")["spec"]["template"]["spec"]
+    engine = f"registry.example.com/shoal/shoal-engine@sha256:{'0' * 64}"
+    assert [container["image"] for container in spec["containers"]] == [engine, "registry.example.com/other:1"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_what_holds_an_image_ends_when_it_is_told_to() -> None:
+    (container,) = one(render({"images": {"prePull": {"enabled": True}}}), "DaemonSet", "shoal-engine-image")["spec"][
+        "template"
+    ]["spec"]["containers"]
+    _, *words = container["command"]
+    holding = subprocess.Popen([sys.executable, *words])
+    try:
+        waiting.until(lambda: catches(holding.pid, signal.SIGTERM), what="it listens", seconds=30)
+        holding.terminate()
+        assert holding.wait(10) == 0
+    finally:
+        holding.kill()
+        holding.wait()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
 def a_pod(**spec: Any) -> Manifest:
     """The first pod of a replica, as the operator makes it."""
     md = a_model("qwen", metadata={"namespace": "team-a", "uid": "uid-1"}, **spec)
@@ -374,6 +412,10 @@ def test_given_secrets_are_used_and_none_is_made() -> None:
         ({"gateway": {"httpRoute": {"enabled": True}}}, "gateway.httpRoute.parentRefs: name the Gateway"),
         ({"operator": {"serviceAccount": {"create": False}}}, "operator.serviceAccount.name: name the service account"),
         ({"gateway": {"replicas": "two"}}, "/gateway/replicas"),
+        (
+            {"images": {"pullPolicy": "Never", "prePull": {"enabled": True}}},
+            "images.prePull.enabled: images.pullPolicy is Never",
+        ),
         ({"colour": "blue"}, "'colour' not allowed"),
     ],
 )

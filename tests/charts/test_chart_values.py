@@ -78,6 +78,8 @@ def test_the_values_as_they_are_pass() -> None:
         ("images.control.repository", "registry/shoal:v1"),
         ("images.engine.digest", "sha256:12"),
         ("images.pullPolicy", "Sometimes"),
+        ("images.prePull.maxUnavailable", "half"),
+        ("images.prePull.images", ["two words"]),
         ("namespaces", ["Team"]),
         ("namespaces", ["a", "a"]),
         ("models.fileRoots", ["models"]),

@@ -1,9 +1,16 @@
 """An operator is ready when it can act or take over, and not live when only a new start can help it."""
 
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from shoal_operator import fitness
 from shoal_operator.fitness import Signs
+from shoal_operator.kinds import Kind
+from shoal_operator.leading import Leading
+from shoal_operator.operator_program import Vitals
 
 NOW = 1000.0
 
@@ -48,3 +55,26 @@ def test_live_is_who_is_not_stuck_whatever_the_api_server_does(signs: Signs, liv
     verdict = fitness.is_live(signs, NOW)
 
     assert (verdict.holds, because in verdict.because) == (live, True), verdict
+
+
+class Answers:
+    """An API server with a Lease that nobody holds."""
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
+        return None
+
+    async def hold(self, kind: Kind, manifest: dict[str, Any]) -> dict[str, Any]:
+        return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "1"}}
+
+
+def test_an_operator_that_just_won_the_lease_is_not_ready_before_it_has_read_what_there_is() -> None:
+    clock = lambda: datetime(2026, 11, 21, tzinfo=UTC)  # noqa: E731
+    leading = Leading("system", "shoal-operator", "me", ticks=lambda: NOW, clock=clock)
+    vitals = Vitals(leading, NOW - 1)
+    assert vitals.signs() == Signs(started=NOW - 1)
+
+    asyncio.run(leading.step(Answers()))
+
+    assert vitals.signs() == Signs(started=NOW - 1, asked=NOW, heard=NOW, leads=True)
+    assert not fitness.is_ready(vitals.signs(), NOW).holds
+    assert fitness.is_live(vitals.signs(), NOW).holds

@@ -115,6 +115,19 @@ def test_stale_facts_change_nothing() -> None:
     assert [w for w in cluster.writes if " Pod " in w] == before
 
 
+@pytest.mark.parametrize(("is_ready", "grace_seconds"), [(True, None), (False, 10)])
+def test_a_replica_that_still_starts_gets_no_time_to_drain(is_ready: bool, grace_seconds: int | None) -> None:
+    cluster = settled(a_wish(replicas=2))
+    gone = cluster.of(POD)[1]
+    if not is_ready:
+        cluster.change(POD, gone, {"status": running(ready=False)})
+    cluster.change(MODEL, cluster.of(MODEL)[0], {"spec": {"replicas": 1}, "metadata": {"generation": 2}})
+
+    settled(cluster=cluster)
+
+    assert cluster.graces == {gone["metadata"]["name"]: grace_seconds}
+
+
 def test_everything_made_has_its_owner_and_no_finalizer() -> None:
     cluster = settled(a_wish(replicas=1))
 

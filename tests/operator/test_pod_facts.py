@@ -53,6 +53,14 @@ FRESH = running(ready=False, at=STARTED)
 FELL_SILENT = running(ready=False, at="2026-11-21T12:00:40Z")
 FELL_SILENT["containerStatuses"][0]["state"] = {"running": {"startedAt": STARTED}}
 
+
+def test_only_a_replica_that_still_starts_has_nothing_to_drain() -> None:
+    starting = [pod(), pod(FRESH), pod(waiting("ImagePullBackOff"))]
+    others = [pod(running()), pod(FELL_SILENT), pod(FRESH, rank=1, nodes=2)]
+
+    assert [pod_facts.serves_nobody(each) for each in (*starting, *others)] == [True] * 3 + [False] * 3
+
+
 STATES = [
     ("just made", pod(), ReplicaState.STARTING, ""),
     ("its engine loads", pod(FRESH), ReplicaState.STARTING, ""),

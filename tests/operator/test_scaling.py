@@ -83,6 +83,24 @@ def test_a_blink_buys_nothing(seconds: float, counts: list[int]) -> None:
     assert story.counts == counts
 
 
+@pytest.mark.parametrize(
+    ("load", "waiting", "seconds", "wanted"),
+    [
+        (18, 0, 3, 1),  # a little over the target, nobody waits: it may be over in a moment
+        (18, 0, 18, 1),
+        (18, 0, 21, 2),
+        (17, 1, 3, 2),  # somebody waits
+        (20, 0, 3, 2),  # a quarter over it
+    ],
+)
+def test_a_load_over_the_target_is_believed_the_sooner_the_worse_it_is(
+    load: int, waiting: int, seconds: float, wanted: int
+) -> None:
+    story = Story(ONE_AT_LEAST | {"targetLoad": 16}, current=1).goes_on(60, 16).goes_on(seconds, load, waiting=waiting)
+
+    assert story.current == wanted
+
+
 def test_from_zero_the_first_held_request_counts_at_once_and_so_does_the_crowd_behind_it() -> None:
     story = Story(RULE).goes_on(10)
     assert (story.current, story.last.because) == (0, "nobody asks; the first request starts a replica")

@@ -40,6 +40,7 @@ class Replica:
 
     def __init__(self, home: Path, mode: str, **config: Any) -> None:
         self.home = home
+        self.key = KEY
         self.port = a_port()
         file = a_config_file(home, port=self.port, **config)
         self.work = home / "work"
@@ -66,11 +67,17 @@ class Replica:
 
     @contextmanager
     def request(self, path: str, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
-        mac = proof.request_mac(KEY, secrets.token_hex(16), "uid-0")
+        mac = proof.request_mac(self.key, secrets.token_hex(16), "uid-0")
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
             connection.request(method, path, headers={proof.MAC_HEADER: mac})
             with connection.getresponse() as answer:
                 yield answer
+
+    def change_key(self) -> None:
+        """As kubelet does it: the file is replaced whole."""
+        self.key = bytes(reversed(self.key))
+        (self.home / "next").write_text(self.key.hex())
+        (self.home / "next").replace(self.home / "key")
 
     def busy_mark(self) -> str | None:
         with self.request("/v1/completions") as answer:
@@ -162,6 +169,26 @@ def test_a_stream_that_runs_at_sigterm_ends_whole(start: Callable[..., Replica])
     assert replica.ended() == termination.EXIT_DRAINED
     assert nothing_is_left_of(replica)
     assert not (replica.home / "last-words").exists()
+
+
+@pytest.mark.parametrize("is_known_before", [True, False])
+def test_with_another_key_it_serves_and_drains_as_before(start: Callable[..., Replica], is_known_before: bool) -> None:
+    replica = start().ready()
+    with replica.request("/v1/completions?20", "POST") as stream:
+        first, old = stream.readline(), replica.key
+        replica.change_key()
+        if is_known_before:
+            assert replica.busy_mark() is None
+            replica.key, new = old, replica.key
+            with replica.request("/v1/completions") as refused:
+                assert refused.status == 421
+            replica.key = new
+        replica.process.send_signal(signal.SIGTERM)
+        until(lambda: replica.busy_mark() == "draining", "refused as draining")
+        body = first + stream.read()
+    assert body.endswith(b"data: 19\n\ndata: [DONE]\n\n")
+    assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_program_alone_and_drains(start: Callable[..., Replica]) -> None:

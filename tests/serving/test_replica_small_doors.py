@@ -154,6 +154,32 @@ def test_the_ranks_share_the_cores_but_one(cpus: int, ranks: int, threads: str) 
     assert compose({}, cpus, tensor=ranks)["OMP_NUM_THREADS"] == threads
 
 
+@pytest.mark.parametrize(
+    ("base", "kept"),
+    [
+        (
+            {"XDG_CACHE_HOME": "/cache", "HOME": "/home/me"},
+            {
+                "TORCHINDUCTOR_CACHE_DIR": "/cache/torchinductor",
+                "TRITON_CACHE_DIR": "/cache/triton",
+                "FLASHINFER_WORKSPACE_BASE": "/cache/flashinfer",
+                "CUDA_CACHE_PATH": "/cache/cuda",
+            },
+        ),
+        ({"HOME": "/home/me"}, {"TORCHINDUCTOR_CACHE_DIR": "/home/me/.cache/torchinductor"}),
+        ({"HOME": "/home/me", "TORCHINDUCTOR_CACHE_DIR": "/mine"}, {"TORCHINDUCTOR_CACHE_DIR": "/mine"}),
+        ({}, {}),
+    ],
+    ids=["a pod", "one machine", "the owner's choice", "no home"],
+)
+def test_compiled_kernels_outlive_the_run(base: dict[str, str], kept: dict[str, str]) -> None:
+    assert {
+        name: value
+        for name, value in compose(base).items()
+        if value.startswith(("/cache", "/home/me/.", "/mine")) and name != "XDG_CACHE_HOME"
+    } == kept
+
+
 def test_with_gpus_there_are_no_defaults_for_cpus() -> None:
     assert not {"VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS"} & compose({}, gpus=1).keys()
 

@@ -12,7 +12,7 @@ import pytest
 
 from held_ports import a_port
 from shoal_api import proof, termination
-from simulated import CHAT, ReplicaProcess, a_chat, a_mac, replica_process
+from simulated import CHAT, KEY, NONCE, UID, ReplicaProcess, a_chat, a_mac, replica_process
 
 SLOW = ("--simulate-gap-seconds", "0.02")
 
@@ -64,6 +64,21 @@ def test_sigterm_lets_what_runs_finish_and_ends_with_0(tmp_path: Path) -> None:
             assert answer.read().endswith(b"data: [DONE]\n\n")
             assert replica.exit_code() == termination.EXIT_DRAINED
             assert replica.last_words == ""
+
+
+def test_it_takes_another_key_while_it_runs(tmp_path: Path) -> None:
+    other = bytes(reversed(KEY))
+    with replica_process(tmp_path, *SLOW) as replica:
+        replica.wait_for_stage("Ready")
+        with a_stream(replica, tokens=30) as answer:
+            (tmp_path / "next").write_text(other.hex())
+            (tmp_path / "next").replace(replica.config.model_key_file)
+            new = {proof.MAC_HEADER: proof.request_mac(other, NONCE, UID)}
+            with a_stream(replica, tokens=3, **new) as another:
+                assert another.status == 200
+                assert another.read().endswith(b"data: [DONE]\n\n")
+            assert asked(replica, "GET", "/v1/models")[0] == 421
+            assert answer.read().endswith(b"data: [DONE]\n\n")
 
 
 def test_after_the_settle_time_it_refuses_as_draining(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ class FakeCluster:
     """The write with this number is carried out, and nobody hears of it."""
     refuses: Callable[[str, Kind, Manifest], ApiFault | None] = lambda _method, _kind, _manifest: None
     version: int = 100
+    graces: dict[str, int | None] = field(default_factory=dict)
+    """What was asked for with each deletion, by name."""
 
     async def find_all(self, kind: Kind, namespace: str | None, selector: str = "", fields: str = "") -> Listing:
         self.reads += 1
@@ -87,7 +89,8 @@ class FakeCluster:
         self._begin("patch", kind, known)
         return self._end(self._store(kind, _merged(known, change)))
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, grace_seconds: int | None = None) -> None:
+        self.graces[name] = grace_seconds
         known = self.objects.get((kind.name, namespace, name))
         if known is None or known["metadata"]["uid"] != uid:
             return

@@ -61,7 +61,8 @@ def _stand_in(file: Path, mode: str) -> int:
         print("(Worker pid=7) ERROR 11-21 10:26:58 [x.py:1] RuntimeError: the answer is 42", flush=True)
         notebook.note(Died(Stage.SELF_TEST, "SelfTestFailed: 500: EngineCore encountered an issue", False))
         time.sleep(600)
-    admission = Admission(configuration.read_model_key(config), config.replica_uid, config.settle_seconds)
+    key, new_key = configuration.read_model_key(config), configuration.KeyFile(config).changed
+    admission = Admission(key, config.replica_uid, config.settle_seconds, new_key=new_key)
     door = Door(_app, admission, _Healthy(), time.monotonic)
     server = uvicorn.Server(uvicorn.Config(door, host=config.host, port=config.port, lifespan="off", log_level="error"))
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]

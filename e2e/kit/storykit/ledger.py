@@ -44,6 +44,11 @@ class Ledger:
         assert code == 0, f"the client failed: {self.file.with_suffix('.log').read_text()[-2000:]}"
         return self.entries
 
+    def whole(self) -> list[Entry]:
+        """All entries, when everything of its schedule was asked and answered."""
+        self.client.wait(_LAST_ANSWER_SECONDS)
+        return self.finish()
+
     def told(self) -> str:
         """Counts and the first few that did not end well, for an assertion's message."""
         counts = Counter(entry.outcome for entry in self.entries)

@@ -7,6 +7,7 @@ when its seconds are over or when it gets SIGTERM, and waits for what it began; 
 import argparse
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ class Entry:
     tokens: int = 0
     served_by: str = ""
     """The `x-shoal-model` header."""
+    waited: float = 0.0
+    """Seconds in the gateway until it was sent to a replica, as the gateway says."""
 
 
 class Client:
@@ -139,6 +142,8 @@ def _read_event(entry: Entry, data: str) -> bool:
 def _note_head(entry: Entry, answer: httpx2.Response) -> None:
     entry.status = answer.status_code
     entry.served_by = answer.headers.get("x-shoal-model", "")
+    waited = re.search(r"queue;dur=([0-9.]+)", answer.headers.get("server-timing", ""))
+    entry.waited = float(waited[1]) / 1000 if waited else 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,11 +1,17 @@
 """`python -m shoal_serving.replica --config FILE`: run one replica until it is drained or dies."""
 
+import os
+import signal
+
+if __name__ == "__main__":
+    # The first process of a container ignores what it has no handler for. Told to go while it still loads the modules
+    # below, it would stay, with its GPU, until its grace period is over.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
 import argparse
 import asyncio
 import hashlib
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time

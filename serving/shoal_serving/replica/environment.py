@@ -50,7 +50,7 @@ def compose(
 ) -> dict[str, str]:
     """The variables of everything below the replica program. Ray's workers inherit them from the raylet."""
     environment = {name: value for name, value in base.items() if name not in _REMOVED}
-    for name, value in _defaults(config, cpus).items():
+    for name, value in (_defaults(config, cpus) | _caches(base)).items():
         environment.setdefault(name, value)
     environment.update(_ours(config, ray_token, session))
     if config.nodes > 1:
@@ -76,6 +76,23 @@ def _defaults(config: ReplicaConfig, cpus: int) -> dict[str, str]:
         # Left to itself vLLM binds its threads to the machine's first cores, as the next replica beside it does too.
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return defaults
+
+
+def _caches(base: Mapping[str, str]) -> dict[str, str]:
+    """Where compiled kernels stay: in the folder for caches, which may be kept longer than a pod or a run.
+
+    Each compiler names what it keeps by its own version, the code and the device; so all replicas can share one folder.
+    """
+    folder, home = base.get("XDG_CACHE_HOME"), base.get("HOME")
+    if folder:
+        return {
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/torchinductor",
+            "TRITON_CACHE_DIR": f"{folder}/triton",
+            "FLASHINFER_WORKSPACE_BASE": f"{folder}/flashinfer",
+            "CUDA_CACHE_PATH": f"{folder}/cuda",
+        }
+    # The others keep theirs in the home folder by themselves, this one below TMPDIR, which goes with the run.
+    return {"TORCHINDUCTOR_CACHE_DIR": f"{home}/.cache/torchinductor"} if home else {}
 
 
 def _ours(config: ReplicaConfig, ray_token: str, session: Path) -> dict[str, str]:

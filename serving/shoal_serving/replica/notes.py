@@ -65,7 +65,11 @@ class Notebook:
 
     def last_stage(self) -> Stage:
         """Where the replica is by its own report."""
-        return Report.model_validate_json(self._reports.read_text().splitlines()[-1]).stage
+        return self.reports()[-1].stage
+
+    def reports(self) -> list[Report]:
+        """All that was reported, earlier runs included."""
+        return [Report.model_validate_json(line) for line in self._reports.read_text().splitlines()]
 
     def note(self, note: Note) -> None:
         self._append(self._notes, json.dumps({"kind": type(note).__name__, **asdict(note)}))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shoal_api.replica_config import ReplicaConfig, Stage
 from shoal_api.termination import EXIT_DRAINED, EXIT_FAULT, EXIT_PERMANENT, LastWords
-from shoal_serving.replica import faults, limits, own_port, process_tree
+from shoal_serving.replica import faults, limits, own_port, process_tree, start_story
 from shoal_serving.replica.engine_log import EngineLog
 from shoal_serving.replica.notes import ACTOR, ENGINE_CORE, Died, Joined, Notebook, NoteReader, Serving, Vital
 from shoal_serving.replica.own_port import Answer, OwnPort
@@ -171,7 +171,9 @@ class Program:
             if answer is Answer.READY and not self._ready:
                 self._ready = True
                 self._shared_memory = process_tree.shared_memory_below(os.getpid())
-                self._notebook.report(Stage.READY)
+                story = start_story.told(self._notebook.reports(), time.time())
+                self._notebook.report(Stage.READY, story)
+                print(story, flush=True)
             elif self._ready and answer is Answer.SILENT:
                 self._die(f"the engine's port has not answered for {_PATIENCE_SECONDS:.0f} s")
             elif self._ready and self._refused >= _REFUSALS_TO_BELIEVE:

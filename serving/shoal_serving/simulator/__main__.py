@@ -2,8 +2,15 @@
 
 With `--open --listen HOST:PORT` it needs no configuration and lets everybody in: a plain engine for benchmarks."""
 
-import argparse
 import os
+import signal
+
+if __name__ == "__main__":
+    # The first process of a container ignores what it has no handler for. Told to go while it still loads the modules
+    # below, it would stay, with its GPU, until its grace period is over.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
