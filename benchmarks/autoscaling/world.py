@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from math import inf
 from random import Random
 
 from autoscaling.policies import Policy, View
@@ -17,8 +18,8 @@ from autoscaling.traces import Request, Trace
 from quantiles import percentile
 from shoal_api.modeldeployment import Queue
 from shoal_api.routes import Endpoint, ModelRoute
-from shoal_serving.gateway.dispatching import Dispatcher, EndpointState
-from shoal_serving.gateway.waiting_room import Admission
+from shoal_serving.gateway.dispatching import Away, Dispatcher, EndpointState
+from shoal_serving.gateway.waiting_room import Admission, Standing
 
 WARM_UP_SECONDS = 300.0
 """What comes before is played and not counted: no policy is to blame for the load that it finds."""
@@ -96,6 +97,8 @@ class _Ticket:
     world: "World"
     tried: set[str] = field(default_factory=set)
     revision: str | None = None
+    turn: int = 0
+    give_up_at: float = inf
     is_over: bool = False
 
     def is_deadly(self) -> bool:
@@ -104,11 +107,11 @@ class _Ticket:
     def granted(self, endpoint: EndpointState) -> None:
         self.world.start(self, endpoint)
 
-    def stranded(self) -> None:
-        raise AssertionError("no engine dies here")
+    def standing(self) -> Standing:
+        return Standing("everybody")
 
-    def unrouted(self) -> None:
-        raise AssertionError("the model stays")
+    def sent_away(self, away: Away) -> None:
+        raise AssertionError(f"the model stays, no engine dies, and clients are patient: {away}")
 
 
 class World:

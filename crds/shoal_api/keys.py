@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -12,6 +12,9 @@ from shoal_api.rules import BadManifest, Fault, Part, faults_of
 
 EVERY_MODEL = "*"
 """Stands in `models` for all of them, those to come included."""
+
+Priority = Literal["high", "normal", "low"]
+"""How soon a key's requests have a turn where several wait."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NOT_A_LIST = "a list of entries with name, sha256 and models is expected (`[]` where nobody may ask)"
@@ -35,6 +38,7 @@ class ApiKey(Part):
     )
     sha256: Annotated[str, AfterValidator(_is_digest)] = Field(description="SHA-256 of the key as hexadecimal digits")
     models: list[Annotated[str, StringConstraints(max_length=200, pattern=r"^([*]|[A-Za-z0-9][A-Za-z0-9._:/@+-]*)$")]]
+    priority: Priority = Field("normal", description="how soon its requests have a turn where several wait")
 
 
 _ENTRIES = TypeAdapter(list[ApiKey])

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
 import shoal_api
-from shoal_api.keys import EVERY_MODEL
+from shoal_api.keys import EVERY_MODEL, Priority
 from shoal_api.load import LOAD_PATH, LoadMessage
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.termination import LastWords
@@ -147,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME,NAME",
         help="names of the models that may be asked for (default: every model)",
     )
+    new.add_argument(
+        "--priority",
+        choices=get_args(Priority),
+        default="normal",
+        help="how soon its requests have a turn where several wait (default: normal)",
+    )
     new.set_defaults(run=_new_key)
 
     cluster_flags.add_status(commands, _status)
@@ -192,7 +199,7 @@ def _engine_python(given: argparse.Namespace, environment: Mapping[str, str]) ->
 
 
 def _new_key(given: argparse.Namespace, _environment: Mapping[str, str]) -> int:
-    made = keys.new(given.name, [name.strip() for name in given.models.split(",")])
+    made = keys.new(given.name, [name.strip() for name in given.models.split(",")], given.priority)
     print(f"the key of {given.name}, shown this once: {made.key}", file=sys.stderr, flush=True)
     _say(made.entry.rstrip())
     return 0

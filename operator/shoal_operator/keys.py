@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from shoal_api import keys
+from shoal_api.keys import Priority
 from shoal_api.rules import BadManifest
 from shoal_operator.settings import BadSettings
 
@@ -22,10 +23,12 @@ class NewKey:
     entry: str
 
 
-def new(name: str, models: list[str]) -> NewKey:
+def new(name: str, models: list[str], priority: Priority = "normal") -> NewKey:
     """A key that nobody has. Raises BadSettings where the entry would be refused."""
     key = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    entry = {"name": name, "sha256": keys.digest(key.encode()).hex(), "models": models}
+    entry: dict[str, object] = {"name": name, "sha256": keys.digest(key.encode()).hex(), "models": models}
+    if priority != "normal":
+        entry["priority"] = priority
     try:
         keys.read([entry])
     except BadManifest as bad:

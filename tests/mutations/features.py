@@ -6,6 +6,7 @@ GATEWAY, REPLICA = "serving/shoal_serving/gateway/", "serving/shoal_serving/repl
 OUTCOMES, TABLE = "tests/serving/test_gateway_outcomes.py", "tests/serving/test_gateway_fault_table.py"
 PROTOCOL, WAITING = "tests/serving/test_gateway_protocol.py", "tests/serving/test_gateway_waiting.py"
 STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/test_gateway_mixed_thousand.py"
+FAIRNESS = "tests/serving/test_gateway_fairness.py"
 CONTINUATION = "tests/serving/test_gateway_continuation.py"
 KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
 BESIDE = TABLE + "::test_beside_a_good_replica_a_bad_one_is_not_noticed"
@@ -180,16 +181,86 @@ FEATURES = [
     Feature(
         "the room has a bound",
         GATEWAY + "waiting_room.py",
-        "Admission.WAIT if waiting < most else Admission.FULL",
-        "Admission.WAIT",
+        "    return Admission.INSTEAD if own + 1 < longest else Admission.FULL",
+        "    return Admission.WAIT",
         WAITING + "::test_too_many_waiting_are_told_at_once",
     ),
     Feature(
         "who comes back stands at the old place",
-        GATEWAY + "waiting_room.py",
-        "        if self._arrived and next(reversed(self._arrived)) > ticket.number:",
-        "        if False:",
+        GATEWAY + "dispatching.py",
+        "            self.room.come_back(ticket)",
+        "            self.room.join(ticket)",
         WAITING + "::test_a_busy_refusal_goes_back_to_its_old_place",
+    ),
+    Feature(
+        "callers take turns",
+        GATEWAY + "waiting_room.py",
+        "        self._rings[line.priority].move_to_end(line.caller)\n",
+        "",
+        FAIRNESS + "::test_two_hundred_of_one_key_do_not_make_five_of_another_wait",
+    ),
+    Feature(
+        "a caller who comes back is next again, whoever waits",
+        GATEWAY + "dispatching.py",
+        "            self.room.come_back(ticket)",
+        "            self.room.join(ticket)",
+        FAIRNESS + "::test_one_that_a_busy_replica_sends_back_is_next_again_whoever_waits",
+    ),
+    Feature(
+        "priorities have weight",
+        GATEWAY + "turns.py",
+        '{"high": 16, "normal": 4, "low": 1}',
+        '{"high": 1, "normal": 1, "low": 1}',
+        FAIRNESS + "::test_a_key_has_its_turns_by_its_priority_and_none_starves",
+    ),
+    Feature(
+        "a changed priority counts for who waits",
+        GATEWAY + "waiting_room.py",
+        "        elif line.priority != priority:",
+        "        elif False:",
+        FAIRNESS + "::test_a_changed_priority_counts_from_the_next_request_on",
+    ),
+    Feature(
+        "one caller cannot fill the room",
+        GATEWAY + "waiting_room.py",
+        "    return Admission.INSTEAD if own + 1 < longest else Admission.FULL",
+        "    return Admission.FULL",
+        FAIRNESS + "::test_who_fills_the_room_gives_way_to_another_caller",
+    ),
+    Feature(
+        "without keys a user has turns",
+        GATEWAY + "checking.py",
+        "openai_shapes.user_of(asked.fields) if caller is ANYBODY and",
+        '"" if caller is ANYBODY and',
+        FAIRNESS + "::test_without_keys_the_user_that_a_request_names_or_else_its_address_has_turns[user]",
+    ),
+    Feature(
+        "without keys and users an address has turns",
+        GATEWAY + "keys.py",
+        'f"user {user}" if user else address',
+        'f"user {user}"',
+        FAIRNESS + "::test_without_keys_the_user_that_a_request_names_or_else_its_address_has_turns[address]",
+    ),
+    Feature(
+        "a request whose client gives up is ended",
+        GATEWAY + "exchange.py",
+        "        elif now >= self.give_up_at:",
+        "        elif False:",
+        FAIRNESS + "::test_a_request_whose_client_gives_up_is_ended_before_and_never_started",
+    ),
+    Feature(
+        "a request whose client gave up is not started",
+        GATEWAY + "dispatching.py",
+        "is not None:\n            if ticket.give_up_at <= now:",
+        "is not None:\n            if False:",
+        "tests/serving/test_gateway_dispatching.py::test_a_request_whose_client_will_have_given_up_is_not_started",
+    ),
+    Feature(
+        "a heartbeat renews a client's patience",
+        GATEWAY + "patience.py",
+        " or (is_stream and 0.0 < heartbeat_after < seconds)",
+        "",
+        FAIRNESS + "::test_a_patience_that_says_nothing_and_one_that_heartbeats_renew_end_nothing",
     ),
     Feature(
         "a replica's limit is kept to",

@@ -40,6 +40,17 @@ def test_an_entry_that_would_be_refused_is_not_made(name: str, models: str) -> N
     assert len(made.stderr.splitlines()) == 1
 
 
+def test_a_priority_stands_in_the_entry_only_where_it_says_something() -> None:
+    entries = [
+        yaml.safe_load(run("key", "new", "alice", *flags).stdout)[0]
+        for flags in ([], ["--priority", "normal"], ["--priority", "high"], ["--priority", "low"])
+    ]
+    assert [entry.get("priority") for entry in entries] == [None, None, "high", "low"]
+    refused = run("key", "new", "alice", "--priority", "highest")
+    assert refused.returncode == 2
+    assert "invalid choice: 'highest'" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

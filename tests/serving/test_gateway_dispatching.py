@@ -2,22 +2,40 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from random import Random
 from typing import Any
 
 from shoal_api.routes import Endpoint, ModelRoute
-from shoal_serving.gateway.dispatching import Dispatcher, EndpointState
-from shoal_serving.gateway.waiting_room import Admission
+from shoal_serving.gateway.dispatching import Away, Dispatcher, EndpointState
+from shoal_serving.gateway.waiting_room import Admission, Standing
 
 
 class Asker:
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, caller: str = "a", give_up_at: float = inf) -> None:
         self.number = number
+        self.turn = 0
+        self.caller = caller
+        self.looked_at = 0
         self.tried: set[str] = set()
         self.revision: str | None = None
         self.deadly = False
         self.endpoint: EndpointState | None = None
         self.end = ""
+        self._give_up_at = give_up_at
+
+    @property
+    def give_up_at(self) -> float:
+        """Asked of each request that a wake-up looks at."""
+        self.looked_at += 1
+        return self._give_up_at
+
+    @give_up_at.setter
+    def give_up_at(self, at: float) -> None:
+        self._give_up_at = at
+
+    def standing(self) -> Standing:
+        return Standing(self.caller)
 
     def is_deadly(self) -> bool:
         return self.deadly
@@ -25,11 +43,8 @@ class Asker:
     def granted(self, endpoint: EndpointState) -> None:
         self.endpoint = endpoint
 
-    def stranded(self) -> None:
-        self.end = "stranded"
-
-    def unrouted(self) -> None:
-        self.end = "unrouted"
+    def sent_away(self, away: Away) -> None:
+        self.end = away
 
 
 class World:
@@ -64,9 +79,9 @@ class World:
         self.now += self.tick
         return self.now
 
-    def ask(self) -> Asker:
+    def ask(self, caller: str = "a", give_up_at: float = inf) -> Asker:
         self.numbers += 1
-        asker = Asker(self.numbers)
+        asker = Asker(self.numbers, caller, give_up_at)
         found = self.dispatcher.ask(asker)
         if isinstance(found, EndpointState):
             asker.endpoint = found
@@ -233,3 +248,87 @@ def test_who_waits_for_another_endpoint_holds_up_nobody_behind() -> None:
 
     assert second.endpoint is not None
     assert first.endpoint is None
+
+
+def test_callers_take_turns_at_what_becomes_free() -> None:
+    world = World("a", maxInFlightPerReplica=1)
+    running = world.ask("loud")
+    loud, quiet = [world.ask("loud") for _ in range(200)], [world.ask("quiet") for _ in range(5)]
+    waited = 0
+    while not all(asker.turn for asker in quiet):
+        assert running.endpoint is not None
+        endpoint, running.endpoint = running.endpoint, None
+        world.dispatcher.release(endpoint)
+        waited += 1
+        running = next(asker for asker in (*loud, *quiet) if asker.endpoint is not None and asker.turn == waited + 1)
+    assert waited == 10
+
+
+def test_a_wake_up_looks_at_as_many_as_it_sends() -> None:
+    world = World("a", maxInFlightPerReplica=2)
+    running = [world.ask(), world.ask()]
+    held = [world.ask(str(number % 300)) for number in range(1000)]
+    for asker in held:
+        asker.looked_at = 0
+    for asker in running:
+        assert asker.endpoint is not None
+        world.dispatcher.release(asker.endpoint)
+    assert sum(asker.endpoint is not None for asker in held) == 2
+    assert sum(asker.looked_at for asker in held) == 4
+
+
+def test_who_comes_back_from_a_full_replica_waits_before_all_others_and_is_looked_at_once() -> None:
+    world = World("a", "b", maxInFlightPerReplica=20)
+    running = [world.ask("loud") for _ in range(40)]
+    held = [world.ask("quiet") for _ in range(5)]
+    on_a = [asker for asker in running if asker.endpoint is world.endpoint("a")]
+    for asker in on_a:
+        asker.tried = {"a"}
+        endpoint, asker.endpoint = asker.endpoint, None
+        assert endpoint is not None
+        endpoint.health.unreachable(world.now)
+        world.dispatcher.ask_again(asker, endpoint)
+    assert [asker.endpoint for asker in (*on_a, *held)] == [None] * 25
+    for asker in on_a:
+        asker.looked_at = 0
+    world.dispatcher.release(world.endpoint("b"))
+    assert on_a[0].endpoint is world.endpoint("b")
+    assert sum(asker.looked_at for asker in on_a) == 2
+
+
+def test_a_request_whose_client_will_have_given_up_is_not_started() -> None:
+    world = World("a", maxInFlightPerReplica=1)
+    running, hasty, patient = world.ask(), world.ask(give_up_at=world.now + 5), world.ask()
+    world.now += 5
+    assert running.endpoint is not None
+    world.dispatcher.release(running.endpoint)
+    assert (hasty.end, hasty.endpoint, hasty.turn) == (Away.LATE, None, 0)
+    assert patient.endpoint is not None
+    patient.give_up_at = world.now
+    endpoint, patient.endpoint = patient.endpoint, None
+    world.dispatcher.ask_again(patient, endpoint)
+    assert patient.end == Away.LATE
+    assert not world.dispatcher.room
+    assert world.dispatcher.in_flight == 0
+
+
+def test_a_thousand_that_are_late_at_once_hold_up_nobody() -> None:
+    world = World("a", maxInFlightPerReplica=1)
+    running = world.ask()
+    hasty = [world.ask(give_up_at=world.now + 1) for _ in range(900)]
+    patient = world.ask()
+    world.now += 2
+    assert running.endpoint is not None
+    world.dispatcher.release(running.endpoint)
+    assert {asker.end for asker in hasty} == {Away.LATE}
+    assert patient.endpoint is not None
+
+
+def test_one_that_fills_the_room_gives_way_to_another_caller() -> None:
+    world = World(maxWaiting=4)
+    loud = [world.ask("loud") for _ in range(5)]
+    assert [asker.end for asker in loud] == ["", "", "", "", "full"]
+    quiet = [world.ask("quiet") for _ in range(3)]
+    assert [asker.end for asker in loud] == ["", "", Away.DISPLACED, Away.DISPLACED, "full"]
+    assert [asker.end for asker in quiet] == ["", "", "full"]
+    assert len(world.dispatcher.room) == 4

@@ -85,3 +85,18 @@ def test_an_engines_headers_without_what_is_between_us(name: bytes, seen: bool) 
 )
 def test_content_types(value: bytes, is_json: bool) -> None:
     assert headers.is_json(value) is is_json
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "seconds"),
+    [
+        (b"x-stainless-read-timeout", b"600", 600.0),
+        (b"x-stainless-timeout", b"30", 30.0),
+        (b"x-stainless-read-timeout", b"soon", 0.0),
+        (b"x-stainless-retry-count", b"2", 0.0),
+    ],
+)
+def test_how_long_a_client_listens_is_read_and_travels_on(name: bytes, value: bytes, seconds: float) -> None:
+    read = headers.of_request([(name, value)])
+    assert read.patience == seconds
+    assert read.forwarded == name + b": " + value + b"\r\n"

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from gateway_process import a_route
+from shoal_api.keys import Priority
 from shoal_api.routes import RouteDocument
 from shoal_serving.gateway import keys, route_table
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import ANYBODY, BadKeys, Caller, identify
+from shoal_serving.gateway.waiting_room import Standing
 
 Lines = list[tuple[bytes, bytes]]
 
@@ -114,6 +116,8 @@ def test_a_caller_may_use_a_model_by_each_of_its_names_and_sees_no_other() -> No
         (content(entry("a", "secret", ["m", 1])), "[0].models[1]"),
         (content(entry("a", "secret", ["m*"])), "[0].models[0]"),
         (content({**entry("a", "secret"), "key": "secret"}), "[0].key: there is no such field"),
+        (content({**entry("a", "secret"), "priority": "highest"}), "[0].priority: Input should be 'high', 'normal' or"),
+        (content({**entry("a", "secret"), "priority": 1}), "[0].priority: Input should be 'high', 'normal' or 'low'"),
         (content(entry("a", "x"), entry("a", "y")), "[1].name: another entry has this name"),
         (content(entry("a", "x"), entry("b", "x")), "[1].sha256: another entry has this key"),
     ],
@@ -131,3 +135,19 @@ def test_yaml_and_json_and_upper_case_digits_are_read_alike() -> None:
     ring = keys.read(f"- name: alice@example.org\n  sha256: {digest}\n  models: ['*']\n".encode())
     caller = identify([api_key("key-a")], ring)
     assert caller == Caller("alice@example.org", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "priority"), [({}, "normal"), ({"priority": "high"}, "high"), ({"priority": "low"}, "low")]
+)
+def test_a_key_waits_in_a_line_of_its_own_in_the_class_of_its_priority(
+    given: dict[str, str], priority: Priority
+) -> None:
+    caller = identify([api_key("key-a")], keys.read(content({**entry("alice", "key-a"), **given})))
+    assert isinstance(caller, Caller)
+    assert caller.standing("somebody", "10.0.0.1") == Standing("alice", priority)
+
+
+@pytest.mark.parametrize(("user", "line"), [("", "10.0.0.1"), ("u1", "user u1"), ("10.0.0.1", "user 10.0.0.1")])
+def test_without_keys_the_user_has_a_line_or_else_the_address(user: str, line: str) -> None:
+    assert ANYBODY.standing(user, "10.0.0.1") == Standing(line, "normal")

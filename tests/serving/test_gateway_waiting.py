@@ -271,6 +271,25 @@ def test_a_held_stream_gets_a_heartbeat_where_the_model_asks_for_it(gateway: Gat
     asyncio.run(story())
 
 
+def test_an_engine_that_answers_a_stream_with_heartbeats_in_one_piece_is_free_again(gateway: Gateway) -> None:
+    async def whole(call: Call) -> None:
+        call.json({"object": "chat.completion"})
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.script = [whole]
+            await put(gateway, queue={"heartbeatAfterSeconds": 0.1})
+            async with Client.connect(gateway) as client:
+                client.send(chat(stream=True))
+                assert (await client.head()).status == 200
+                await put(gateway, a, queue={"heartbeatAfterSeconds": 0.1, "maxInFlightPerReplica": 1})
+                assert b'"engine_error"' in await client.reader.read()
+            await soon(lambda: gateway.load()["models"] == {})
+            assert (await ask(gateway, chat())).status == 200
+
+    asyncio.run(story())
+
+
 def test_a_storm_of_arrivals_and_departures_never_overfills_a_replica_and_loses_nobody(gateway: Gateway) -> None:
     async def story() -> None:
         chance = random.Random(11)

@@ -1,6 +1,7 @@
 """The model is found anywhere at the top level, and nothing but its value is ever changed."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,21 @@ def test_near_names_are_told(asked: str, near: str | None) -> None:
 
 def test_an_endless_name_is_neither_compared_nor_repeated() -> None:
     assert len(openai_shapes.not_found("m" * 10_000_000, ["m"]).message) < 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "user"),
+    [
+        ({}, ""),
+        ({"user": "u"}, "u"),
+        ({"user": "u", "safety_identifier": "s"}, "s"),
+        ({"metadata": {"user_id": "m"}}, "m"),
+        ({"user": "u", "metadata": {"user_id": "m"}}, "u"),
+        ({"metadata": "text", "prompt_cache_key": "k"}, ""),
+        ({"metadata": {"user_id": 7}}, ""),
+        ({"user": ["u"]}, ""),
+        ({"user": "x" * 100_000}, "x" * 128),
+    ],
+)
+def test_for_whom_a_body_asks(fields: dict[str, Any], user: str) -> None:
+    assert openai_shapes.user_of(fields) == user

@@ -179,8 +179,10 @@ class Client:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, gateway: Gateway, limit: int = 2**16) -> AsyncIterator["Client"]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=limit)
+    async def connect(cls, gateway: Gateway, limit: int = 2**16, source: str = "") -> AsyncIterator["Client"]:
+        """`source`: the loopback address to connect from."""
+        own = (source, 0) if source else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=limit, local_addr=own)
         try:
             yield cls(reader, writer)
         finally:
@@ -226,9 +228,11 @@ class Client:
             return True
 
 
-async def ask(gateway: Gateway, body: Any, path: str = "/v1/chat/completions", headers: str = "") -> Answer:
+async def ask(
+    gateway: Gateway, body: Any, path: str = "/v1/chat/completions", headers: str = "", source: str = ""
+) -> Answer:
     """One request on a connection of its own."""
-    async with Client.connect(gateway) as client:
+    async with Client.connect(gateway, source=source) as client:
         client.send(body, path, headers)
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await client.answer()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from shoal_serving.gateway import continuation, headers, keys, multipart, openai_shapes
 from shoal_serving.gateway.errors import Refusal
-from shoal_serving.gateway.keys import Caller
+from shoal_serving.gateway.keys import ANYBODY, Caller
 from shoal_serving.gateway.multipart import Form, Pieces
 from shoal_serving.gateway.openai_shapes import Asked
 from shoal_serving.gateway.surfaces import Surface
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 class Checked:
     """A request that has a model: what goes to an engine, and what is said of it to the client."""
 
-    __slots__ = ("body", "caller", "client_lines", "engine_lines", "line", "request_id", "stream", "transcript")
+    __slots__ = (
+        "body",
+        "caller",
+        "client_lines",
+        "engine_lines",
+        "line",
+        "patience",
+        "request_id",
+        "stream",
+        "transcript",
+        "user",
+    )
 
     def __init__(
         self,
@@ -28,10 +39,13 @@ class Checked:
         client_lines: bytes,
         request_id: bytes,
         caller: Caller,
+        user: str,
+        patience: float,
         transcript: Transcript | None,
     ) -> None:
         """`engine_lines`: header lines for the engine, without what belongs to the connection; `client_lines`: those
-        that every answer to this request has; `transcript`: what will be known of the stream, where it can be
+        that every answer to this request has; `user`: for whom a caller without a key says that it asks; `patience`:
+        seconds, 0 where the client does not say; `transcript`: what will be known of the stream, where it can be
         continued exactly."""
         self.line = line
         self.stream = stream
@@ -40,6 +54,8 @@ class Checked:
         self.client_lines = client_lines
         self.request_id = request_id
         self.caller = caller
+        self.user = user
+        self.patience = patience
         self.transcript = transcript
 
 
@@ -84,6 +100,8 @@ def check(
         b"x-request-id: %b\r\n%b" % (request_id, model_line),
         request_id,
         caller,
+        openai_shapes.user_of(asked.fields) if caller is ANYBODY and isinstance(asked, Asked) else "",
+        read.patience,
         transcript,
     )
 

@@ -1,13 +1,14 @@
-"""Bring the requests of one model and its endpoints together: at once where there is room, else in order of arrival."""
+"""Bring the requests of one model and its endpoints together: at once where there is room, else turn by turn."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_serving.gateway import balancing
 from shoal_serving.gateway.endpoint_health import Health
-from shoal_serving.gateway.waiting_room import Admission, WaitingRoom, admit
+from shoal_serving.gateway.waiting_room import Admission, Standing, WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,27 @@ E = TypeVar("E", bound=EndpointState)
 E_contra = TypeVar("E_contra", bound=EndpointState, contravariant=True)
 
 
+class Away(StrEnum):
+    """Why a request that waits is sent away."""
+
+    STRANDED = "stranded"
+    """It ended an engine already, and there is no endpoint left that it did not try."""
+    UNROUTED = "unrouted"
+    """Its model left the route table."""
+    DISPLACED = "displaced"
+    """The room was full, its caller had most in it, and somebody else came."""
+    LATE = "late"
+    """Its client will have given up before there is an answer."""
+
+
 class Asking(Protocol[E_contra]):
     """A request that wants an endpoint. `tried` holds the uids on which an attempt was spent."""
 
     number: int
+    turn: int
     tried: set[str]
+    give_up_at: float
+    """From then on it is not worth starting."""
     revision: str | None
     """Only endpoints of this revision will do; None where any will."""
 
@@ -48,11 +65,11 @@ class Asking(Protocol[E_contra]):
     def granted(self, endpoint: E_contra) -> None:
         """The endpoint is reserved for it; `release` must follow."""
 
-    def stranded(self) -> None:
-        """It ended an engine already and there is no endpoint left that it did not try."""
+    def sent_away(self, away: Away) -> None:
+        """It waits no longer, and nothing is reserved for it."""
 
-    def unrouted(self) -> None:
-        """Its model left the route table."""
+    def standing(self) -> Standing:
+        """In whose line it waits."""
 
 
 class Dispatcher(Generic[E]):
@@ -78,6 +95,7 @@ class Dispatcher(Generic[E]):
         self._call_at = call_at
         self._alarm: float | None = None
         self._is_closed = False
+        self._turns = 0
         self._leaving: dict[str, E] = {}
         self.update(route)
 
@@ -97,6 +115,7 @@ class Dispatcher(Generic[E]):
                 if endpoint.in_flight:
                     self._leaving[endpoint.uid] = endpoint
         self.endpoints = tuple(now_there.values())
+        self._send_stranded_away()
         self.wake()
 
     def close(self) -> None:
@@ -107,7 +126,7 @@ class Dispatcher(Generic[E]):
         self.endpoints = ()
         for ticket in list(self.room):
             self.room.leave(ticket)
-            ticket.unrouted()
+            ticket.sent_away(Away.UNROUTED)
 
     def ask(self, ticket: Asking[E]) -> E | Admission:
         """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
@@ -116,25 +135,35 @@ class Dispatcher(Generic[E]):
         if not self.room:
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
+                self._turns += 1
+                ticket.turn = self._turns
                 self._reserve(endpoint)
                 return endpoint
-        admission = admit(len(self.room), self.route.queue.max_waiting)
-        if admission is Admission.WAIT:
-            self.room.join(ticket)
-            self._set_alarm(now)
-            if not self.in_flight:
-                # No end of another request will wake the room, and who stands first may not want what is free.
-                self._call_at(now, self.wake)
-        return admission
+        admission = self.room.admission(ticket, self.route.queue.max_waiting)
+        if admission is Admission.FULL:
+            return admission
+        if admission is Admission.INSTEAD:
+            displaced = self.room.newest_of_the_longest()
+            self.room.leave(displaced)
+            displaced.sent_away(Away.DISPLACED)
+        self.room.join(ticket)
+        self._set_alarm(now)
+        if not self.in_flight:
+            # No end of another request will wake the room, and who stands first may not want what is free.
+            self._call_at(now, self.wake)
+        return Admission.WAIT
 
     def ask_again(self, ticket: Asking[E], endpoint: E) -> None:
         """Give the endpoint back and stand at the old place; whoever stands there first is served first."""
         if self._is_closed:
             self.release(endpoint)
-            ticket.unrouted()
-            return
-        self.room.join(ticket)
-        self.release(endpoint)
+            ticket.sent_away(Away.UNROUTED)
+        elif self._is_stranded(ticket):
+            self.release(endpoint)
+            ticket.sent_away(Away.STRANDED)
+        else:
+            self.room.come_back(ticket)
+            self.release(endpoint)
 
     def release(self, endpoint: E) -> None:
         """A request is through with its endpoint: the next may go."""
@@ -154,31 +183,19 @@ class Dispatcher(Generic[E]):
         return any(endpoint.uid not in tried for endpoint in self._of_revision(revision))
 
     def wake(self) -> None:
-        """Send as many as there is room for, in order, and not one more."""
+        """Send as many as there is room for, by turns, and not one more."""
         if not self.room:
             return
         now = self._clock()
         grants: list[tuple[Asking[E], E]] = []
-        stranded: list[Asking[E]] = []
-        for ticket in self.room:
-            candidates = self._of_revision(ticket.revision)
-            endpoint = balancing.pick(candidates, ticket.tried, self.limit, now, self._random)
-            if endpoint is not None:
-                self._reserve(endpoint)
-                grants.append((ticket, endpoint))
-            elif not ticket.tried:
-                break
-            elif ticket.is_deadly() and not self.has_untried(ticket.tried, ticket.revision):
-                stranded.append(ticket)
-        for ticket, _ in grants:
-            self.room.leave(ticket)
-        for ticket in stranded:
-            self.room.leave(ticket)
+        late: list[Asking[E]] = []
+        if self._serve_returned(now, grants, late):
+            self._serve_lines(now, grants, late)
         self._set_alarm(now)
         for ticket, endpoint in grants:
             ticket.granted(endpoint)
-        for ticket in stranded:
-            ticket.stranded()
+        for ticket in late:
+            ticket.sent_away(Away.LATE)
 
     def in_flight_by_replica(self) -> Mapping[str, int]:
         """What runs where, also on endpoints that are no longer in the table."""
@@ -187,6 +204,49 @@ class Dispatcher(Generic[E]):
             if endpoint.in_flight:
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
+
+    def _serve_returned(self, now: float, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> bool:
+        """Who had a turn already. Whether there may be room for others: one of these may not want what is free."""
+        for ticket in self.room.returned():
+            if ticket.give_up_at <= now:
+                self.room.leave(ticket)
+                late.append(ticket)
+                continue
+            candidates = self._of_revision(ticket.revision)
+            endpoint = balancing.pick(candidates, ticket.tried, self.limit, now, self._random)
+            if endpoint is not None:
+                self._reserve(endpoint)
+                self.room.leave(ticket)
+                grants.append((ticket, endpoint))
+            elif not any(other.in_flight < self.limit and other.health.is_open(now) for other in self.endpoints):
+                return False
+        return True
+
+    def _serve_lines(self, now: float, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> None:
+        """Who had none: they tried nothing yet, so that any endpoint will do."""
+        while (ticket := self.room.first()) is not None:
+            if ticket.give_up_at <= now:
+                self.room.leave(ticket)
+                late.append(ticket)
+                continue
+            endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
+            if endpoint is None:
+                return
+            self._reserve(endpoint)
+            self.room.take(ticket)
+            self._turns += 1
+            ticket.turn = self._turns
+            grants.append((ticket, endpoint))
+
+    def _is_stranded(self, ticket: Asking[E]) -> bool:
+        return ticket.is_deadly() and not self.has_untried(ticket.tried, ticket.revision)
+
+    def _send_stranded_away(self) -> None:
+        """The last endpoint that they did not try may just have gone."""
+        for ticket in self.room.returned():
+            if self._is_stranded(ticket):
+                self.room.leave(ticket)
+                ticket.sent_away(Away.STRANDED)
 
     def _of_revision(self, revision: str | None) -> Sequence[E]:
         if revision is None:

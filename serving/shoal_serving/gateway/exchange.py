@@ -5,16 +5,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from shoal_api.routes import ModelRoute
-from shoal_serving.gateway import rest
+from shoal_serving.gateway import patience, rest
 from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing, Owner
 from shoal_serving.gateway.checking import Checked
+from shoal_serving.gateway.dispatching import Away
 from shoal_serving.gateway.errors import Outcome, Refusal
 from shoal_serving.gateway.reply import Client, Reply
 from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, ONE_ATTEMPT, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.transcript import Transcript, Unreadable
 from shoal_serving.gateway.upstream import LiveEndpoint
-from shoal_serving.gateway.waiting_room import Admission
+from shoal_serving.gateway.waiting_room import Admission, Standing
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Switchboard
@@ -49,11 +50,14 @@ class Exchange(Owner):
         "_size",
         "_switchboard",
         "_transcript",
+        "_user",
         "arrived",
+        "give_up_at",
         "history",
         "number",
         "revision",
         "tried",
+        "turn",
     )
 
     def __init__(
@@ -70,6 +74,7 @@ class Exchange(Owner):
         super().__init__(surface, switchboard.clock)
         self.arrived = self._queued_at = arrived
         self.number = switchboard.next_number()
+        self.turn = 0
         self.tried: set[str] = set()
         self.history = NONE_YET
         self.revision: str | None = None
@@ -83,6 +88,15 @@ class Exchange(Owner):
         self._engine_lines = checked.engine_lines
         self._body = checked.body
         self._caller = checked.caller
+        self._user = checked.user
+        self.give_up_at = patience.NEVER
+        if checked.patience:
+            self.give_up_at = patience.give_up_at(
+                arrived,
+                checked.patience,
+                is_stream=checked.stream,
+                heartbeat_after=checked.line.route.queue.heartbeat_after_seconds,
+            )
         self._transcript = checked.transcript
         self._size = size
         self._attempt: Attempt | None = None
@@ -134,13 +148,14 @@ class Exchange(Owner):
         """Whether an engine ended over this request already."""
         return self.history.deaths > 0
 
-    def stranded(self) -> None:
-        """It ended an engine and no other is left that could try."""
-        self._refuse(self._switchboard.overloaded())
+    def standing(self) -> Standing:
+        """In whose line it waits."""
+        return self._caller.standing(self._user, self._reply.address())
 
-    def unrouted(self) -> None:
-        """The model was deleted while this waited."""
-        self._refuse(self._switchboard.not_found(self._line.route.served_name, self._caller))
+    def sent_away(self, away: Away) -> None:
+        """It need not wait any longer."""
+        self._queue_seconds += self.clock() - self._queued_at
+        self._refuse(self._switchboard.sent_away(away, self._line, self._caller))
 
     # -- what an attempt brings
 
@@ -151,6 +166,7 @@ class Exchange(Owner):
             return
         self._through(_COMPLETE)
         if self._reply.is_early:
+            self._line.dispatcher.release(attempt.endpoint)
             self._refuse(Refusal(500, "The engine answered without a stream.", "engine_error"))
             return
         self._reply.answer(attempt.status, lines + self._own_lines(attempt), body)
@@ -210,6 +226,7 @@ class Exchange(Owner):
         self._attempt = None
         if decided.step is Step.CONTINUE:
             self._is_continuing = True
+            self.give_up_at = patience.NEVER  # it had its first byte
             self.tried.add(endpoint.uid)
             self.revision = revision
             self._queued_at = self.clock()
@@ -360,6 +377,8 @@ class Exchange(Owner):
             refusal = _cannot_start(route)
         elif now - (self._queued_at if self._is_continuing else self.arrived) > route.queue.max_wait_seconds:
             refusal = self._switchboard.waited_in_vain(self._line)
+        elif now >= self.give_up_at:
+            refusal = self._switchboard.client_late(self._line)
         else:
             return False
         self._line.dispatcher.leave(self)

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from shoal_serving.gateway import patience
+
 Lines = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = (
@@ -27,12 +29,16 @@ _CONTENT_TYPE: Final = 2
 _REQUEST_ID: Final = 3
 _TRACE: Final = 4
 _CONNECTION: Final = 5
+_PATIENCE: Final = 6
 _REQUEST_ROLES: dict[bytes, int] = {
     **dict.fromkeys((*_HOP_BY_HOP, *_CREDENTIALS, *_OBEYED_BY_RAY, *_OURS), _DROP),
     b"content-type": _CONTENT_TYPE,
     b"x-request-id": _REQUEST_ID,
     b"traceparent": _TRACE,
     b"connection": _CONNECTION,
+    # Both in seconds: OpenAI's and Anthropic's clients for Python, and those for Node.
+    b"x-stainless-read-timeout": _PATIENCE,
+    b"x-stainless-timeout": _PATIENCE,
 }
 _ROLES_KEPT = 1000
 _RESPONSE_ROLES: dict[bytes, int] = dict.fromkeys(
@@ -46,19 +52,24 @@ _TRACE_FORM = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Request:
     """What the gateway reads from the headers of a request, and the lines that go on to an engine."""
 
-    __slots__ = ("content_type", "forwarded", "request_id", "traceparent")
+    __slots__ = ("content_type", "forwarded", "patience", "request_id", "traceparent")
 
-    def __init__(self, forwarded: bytes, content_type: bytes, request_id: bytes, traceparent: bytes) -> None:
+    def __init__(
+        self, forwarded: bytes, content_type: bytes, request_id: bytes, traceparent: bytes, patience: float
+    ) -> None:
+        """`patience`: so many seconds the client waits for a first byte; 0 where it does not say."""
         self.forwarded = forwarded
         self.content_type = content_type
         self.request_id = request_id
         self.traceparent = traceparent
+        self.patience = patience
 
 
 def of_request(lines: Lines) -> Request:
     """Sort the header lines (names in lower case) of a request. An id or trace that is malformed is dropped."""
     kept: list[bytes] = []
     content_type = request_id = trace = connection = b""
+    seconds = 0.0
     for name, value in lines:
         role = _role(_REQUEST_ROLES, name)
         if role == _FORWARD:
@@ -72,11 +83,14 @@ def of_request(lines: Lines) -> Request:
             request_id = value if _REQUEST_ID_FORM.fullmatch(value) else b""
         elif role == _TRACE:
             trace = value if _TRACE_FORM.fullmatch(value) else b""
+        elif role == _PATIENCE:
+            seconds = patience.read(value)
+            kept += (name, b": ", value, b"\r\n")
         else:
             connection = value.lower()
     if connection and connection not in (b"keep-alive", b"close"):
         kept = _without(kept, connection)
-    return Request(b"".join(kept), content_type, request_id, trace)
+    return Request(b"".join(kept), content_type, request_id, trace, seconds)
 
 
 def travels_back(name: bytes) -> bool:

@@ -7,11 +7,13 @@ from types import MappingProxyType
 import yaml
 
 from shoal_api import keys
+from shoal_api.keys import Priority
 from shoal_api.routes import ModelRoute
 from shoal_api.rules import BadManifest
 from shoal_serving.gateway import route_table
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.route_table import RouteTable
+from shoal_serving.gateway.waiting_room import Standing
 
 SCHEME = "Bearer"
 CHALLENGE = b"www-authenticate: %b\r\n" % SCHEME.encode()
@@ -25,6 +27,7 @@ class Caller:
 
     name: str
     models: frozenset[str] | None
+    priority: Priority = "normal"
 
     def may_use(self, route: ModelRoute, table: RouteTable) -> bool:
         """Whether one of the names that lead to this model is allowed: all names of a model mean the same."""
@@ -35,6 +38,13 @@ class Caller:
         """The names that this caller may see, canonical ones first."""
         names = route_table.names(table)
         return names if self.models is None else [name for name in names if self.may_use(table.by_name[name], table)]
+
+    def standing(self, user: str, address: str) -> Standing:
+        """In whose line a request waits: that of the key. Where nobody is asked for one, the `user` that the request
+        names has a line, and without that the address from which it comes."""
+        if self.name:
+            return Standing(self.name, self.priority)
+        return Standing(f"user {user}" if user else address)
 
 
 ANYBODY = Caller("", None)
@@ -91,4 +101,5 @@ def denied(model: str) -> Refusal:
 
 
 def _caller(entry: keys.ApiKey) -> Caller:
-    return Caller(entry.name, None if keys.EVERY_MODEL in entry.models else frozenset(entry.models))
+    models = None if keys.EVERY_MODEL in entry.models else frozenset(entry.models)
+    return Caller(entry.name, models, entry.priority)

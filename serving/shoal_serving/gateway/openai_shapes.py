@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from shoal_serving.gateway.errors import MISSING_MODEL, Refusal
 
 _NAME_SHOWN = 200
+_USER_MOST = 128
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -40,6 +41,16 @@ def read(body: bytes) -> Asked | Refusal:
     if model is None or model == "":
         return MISSING_MODEL
     return Refusal(400, "Invalid type for 'model': a string is expected.", "invalid_type", "model")
+
+
+def user_of(fields: dict[str, Any]) -> str:
+    """For whom a body says that it asks, as OpenAI or Anthropic call it; empty where it does not."""
+    user = fields.get("safety_identifier") or fields.get("user")
+    if user is None:
+        metadata = fields.get("metadata")
+        if type(metadata) is dict:
+            user = metadata.get("user_id")
+    return user[:_USER_MOST] if type(user) is str else ""
 
 
 def with_model(body: bytes, name: str) -> bytes:

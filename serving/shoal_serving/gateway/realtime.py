@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from shoal_api.routes import ModelRoute
 from shoal_serving import websocket
-from shoal_serving.gateway import errors, keys, realtime_events
+from shoal_serving.gateway import errors, keys, patience, realtime_events
+from shoal_serving.gateway.dispatching import Away
 from shoal_serving.gateway.errors import Outcome, Refusal
 from shoal_serving.gateway.keys import CHALLENGE, Caller
 from shoal_serving.gateway.realtime_engine import EngineSide
@@ -14,7 +15,7 @@ from shoal_serving.gateway.realtime_events import Handshake
 from shoal_serving.gateway.retrying import NONE_YET, Happening, Step, of_status, verdict
 from shoal_serving.gateway.surfaces import REALTIME_PATH, Dialect
 from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Unreachable
-from shoal_serving.gateway.waiting_room import Admission
+from shoal_serving.gateway.waiting_room import Admission, Standing
 
 if TYPE_CHECKING:
     from shoal_serving.gateway.switchboard import Line, Switchboard
@@ -36,6 +37,8 @@ class Session(asyncio.Protocol):
         self.clock = switchboard.clock
         self.arrived = self._queued_at = switchboard.clock()
         self.number = switchboard.next_number()
+        self.turn = 0
+        self.give_up_at = patience.NEVER
         self.tried: set[str] = set()
         self.revision: str | None = None
         self.history = NONE_YET
@@ -118,13 +121,15 @@ class Session(asyncio.Protocol):
         self._queue_seconds += self.clock() - self._queued_at
         self._try(endpoint)
 
-    def stranded(self) -> None:
-        """No endpoint is left that did not end over it."""
-        self._refuse(self._switchboard.overloaded())
+    def standing(self) -> Standing:
+        """In whose line it waits."""
+        peer = self.transport.get_extra_info("peername")
+        return self._caller.standing("", str(peer[0]) if peer else "")
 
-    def unrouted(self) -> None:
-        """The model was deleted meanwhile."""
-        self._refuse(self._switchboard.not_found(self._route.served_name, self._caller))
+    def sent_away(self, away: Away) -> None:
+        """It need not wait any longer."""
+        assert self._line is not None  # noqa: S101  (nothing waits before the model is found)
+        self._refuse(self._switchboard.sent_away(away, self._line, self._caller))
 
     # -- a replica is tried
 

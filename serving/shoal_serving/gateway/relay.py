@@ -233,6 +233,11 @@ class Relay(Answering):
         self._exchange = None
         self.transport.abort()
 
+    def address(self) -> str:
+        """From where the client connects."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
     def _answered(self) -> None:
         self._exchange = None
         self.quiet_since_sweeps = 0

@@ -40,6 +40,10 @@ class Client(ABC):
     def cut(self) -> None:
         """Close the connection in the middle: what was sent is not whole."""
 
+    @abstractmethod
+    def address(self) -> str:
+        """From where it connects."""
+
 
 class Reply:
     """The answer to one client, as far as it went. `status` and `size` are what the access log tells of it."""
@@ -57,6 +61,10 @@ class Reply:
         self.status = 0
         self.size = 0
         self._last_write = 0.0
+
+    def address(self) -> str:
+        """From where the client connects."""
+        return self._client.address()
 
     # -- an engine's answer
 

@@ -13,7 +13,7 @@ from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.cluster_wire import WatchState
-from shoal_serving.gateway.dispatching import Dispatcher
+from shoal_serving.gateway.dispatching import Away, Dispatcher
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller, Keyring
 from shoal_serving.gateway.load_telling import Alarm
@@ -279,6 +279,31 @@ class Switchboard:
             "model_not_ready",
             retry_after_seconds=self._about(5),
         )
+
+    def client_late(self, line: Line) -> Refusal:
+        """The client's own time-out comes before a replica has room: it is not begun for nobody."""
+        route = line.route
+        name = f"`{route.served_name}`"
+        state = "had room" if line.dispatcher.endpoints else "was ready"
+        told = f" {route.condition}" if route.condition and not line.dispatcher.endpoints else ""
+        return Refusal(
+            504,
+            f"No replica of the model {name} {state} before the client's own time-out.{told}",
+            "client_timeout",
+            retry_after_seconds=self._about(1),
+        )
+
+    def sent_away(self, away: Away, line: Line, caller: Caller) -> Refusal:
+        """What is told to a request that need not wait any longer."""
+        match away:
+            case Away.STRANDED:
+                return self.overloaded()
+            case Away.UNROUTED:
+                return self.not_found(line.route.served_name, caller)
+            case Away.DISPLACED:
+                return self.queue_full(line.route)
+            case Away.LATE:
+                return self.client_late(line)
 
     def count_refused(
         self, surface: Surface, request_id: bytes, caller: Caller, refusal: Refusal, seconds: float
