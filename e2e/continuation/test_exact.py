@@ -148,6 +148,8 @@ class House:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.kills = 0
+        self.seen: list[dict[str, Any]] = []
+        """When both were ready; to ask again would take longer than the streams run that are to be cut."""
         port = a_port()
         listen = f"127.0.0.1:{port}"
         self.url = f"http://{listen}/v1"
@@ -188,15 +190,15 @@ class House:
             assert self.process.poll() is None, said
             if "all models are ready" not in said:
                 return False
-            replicas = self.replicas()
-            restarts = sum(replica["restarts"] for replica in replicas)
-            return restarts >= self.kills and [replica["state"] for replica in replicas] == ["Ready", "Ready"]
+            self.seen = self.replicas()
+            restarts = sum(replica["restarts"] for replica in self.seen)
+            return restarts >= self.kills and [replica["state"] for replica in self.seen] == ["Ready", "Ready"]
 
         until(ready, READY_WITHIN, "both replicas are ready")
 
     def kill(self, turn: int) -> None:
         victim = ("VLLM::EngineCore", "ServeReplica")[turn % 2]
-        for process in psutil.Process(self.replicas()[turn % 2]["pid"]).children(recursive=True):
+        for process in psutil.Process(self.seen[turn % 2]["pid"]).children(recursive=True):
             if victim in " ".join([process.name(), *process.cmdline()]):
                 process.send_signal(signal.SIGKILL)
                 self.kills += 1
