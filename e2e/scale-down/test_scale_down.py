@@ -12,6 +12,7 @@ from storykit.models import Models, a_model
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 DELAY_SECONDS = 30
+TARGET = 12
 SLOW = ("--simulate-gap-seconds", "0.5")
 _EACH_SEES_THE_OTHERS = ("--rate", "0.4")
 """So slowly that every gateway knows of the stream before, whichever had it."""
@@ -66,7 +67,7 @@ def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
 def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
     shoal: Installation, story: Models, tmp_path: Path
 ) -> None:
-    scaling = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": 12, "scaleDownDelaySeconds": DELAY_SECONDS}
+    scaling = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": TARGET, "scaleDownDelaySeconds": DELAY_SECONDS}
     story.apply(a_model("sd", *SLOW, replicas=4, scaling=scaling))
     story.wait_ready("sd", 4)
     long = ("--stream", "--tokens", "240", *_EACH_SEES_THE_OTHERS, "--seconds", "12.6")
@@ -87,7 +88,8 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
     assert reactions.lost(entries) == 0, streams.told()
     assert {entry.tokens for entry in streams.entries} == {240}
     fell = [each for each in reactions.decisions(shoal, story, "sd") if each.reason == "LoadFell"]
-    spike_over = max(entry.ended for entry in burst)
+    # The last of them may come in late; one replica is enough as soon as the load is down at the target.
+    spike_over = sorted(entry.ended for entry in burst)[-(TARGET - sum(sent.values())) - 1]
     print(f"fewer wanted {fell[0].at - spike_over:+.1f} s after a spike of {len(burst)}, delay {DELAY_SECONDS} s")
     print(
         f"the last pod told to go {max(pods.leaving.values()) - fell[0].at:+.2f} s after it, 0 of {len(entries)} lost"
