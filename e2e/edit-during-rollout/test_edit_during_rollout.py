@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = pytest.mark.cluster
 
 SLOW = ("--simulate-engine-seconds", "600")
 THIRD = ("--simulate-answer-tokens", "20")

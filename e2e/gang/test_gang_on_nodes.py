@@ -12,7 +12,7 @@ from storykit.ledger import asking
 from storykit.models import Models, a_ray_model
 from storykit.nodes import SECOND, Nodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 TOKENS = 40
 READY_SECONDS = 300.0

@@ -12,7 +12,7 @@ from storykit.ledger import asking
 from storykit.models import Models, a_model
 from storykit.nodes import Nodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 TOKENS = 60
 SLOW = ("--simulate-gap-seconds", "0.1")

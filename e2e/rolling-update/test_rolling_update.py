@@ -8,7 +8,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = pytest.mark.cluster
 
 TOKENS = 50
 SLOW = ("--simulate-gap-seconds", "0.1")

@@ -9,7 +9,7 @@ from storykit.installation import Installation
 from storykit.ledger import asking
 from storykit.models import Models, a_followed_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
+pytestmark = pytest.mark.cluster
 
 IDLE_SECONDS = 5
 
