@@ -68,26 +68,26 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
     shoal: Installation, story: Models, tmp_path: Path
 ) -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": TARGET, "scaleDownDelaySeconds": DELAY_SECONDS}
-    story.apply(a_model("sd", *SLOW, replicas=4, scaling=scaling))
-    story.wait_ready("sd", 4)
+    story.apply(a_model("spike", *SLOW, replicas=4, scaling=scaling))
+    story.wait_ready("spike", 4)
     long = ("--stream", "--tokens", "240", *_EACH_SEES_THE_OTHERS, "--seconds", "12.6")
     spike = ("--stream", "--tokens", "10", "--rate", "360", "--seconds", "0.1")
     with (
-        reactions.watching(story, "sd") as pods,
-        asking(shoal.cluster, tmp_path, shoal.url, "sd", *long, key=shoal.key) as streams,
+        reactions.watching(story, "spike") as pods,
+        asking(shoal.cluster, tmp_path, shoal.url, "spike", *long, key=shoal.key) as streams,
     ):
-        story.until(lambda: sum(_streams(story, "sd").values()) == 5, "five streams run", 30)
-        sent = _streams(story, "sd")
+        story.until(lambda: sum(_streams(story, "spike").values()) == 5, "five streams run", 30)
+        sent = _streams(story, "spike")
         assert sorted(sent.values()) == [1, 1, 1, 2]
-        story.patch("sd", {"replicas": None})
-        story.wait_reason("sd", "ScalingActive", "HeldByDelay")
-        with asking(shoal.cluster, tmp_path, shoal.url, "sd", *spike, key=shoal.key) as crowd:
+        story.patch("spike", {"replicas": None})
+        story.wait_reason("spike", "ScalingActive", "HeldByDelay")
+        with asking(shoal.cluster, tmp_path, shoal.url, "spike", *spike, key=shoal.key) as crowd:
             burst = crowd.whole()
-        story.wait_wanted("sd", 1, 150)
+        story.wait_wanted("spike", 1, 150)
         entries = [*streams.whole(), *burst]
     assert reactions.lost(entries) == 0, streams.told()
     assert {entry.tokens for entry in streams.entries} == {240}
-    fell = [each for each in reactions.decisions(shoal, story, "sd") if each.reason == "LoadFell"]
+    fell = [each for each in reactions.decisions(shoal, story, "spike") if each.reason == "LoadFell"]
     # The last of them may come in late; one replica is enough as soon as the load is down at the target.
     spike_over = sorted(entry.ended for entry in burst)[-(TARGET - sum(sent.values())) - 1]
     print(f"fewer wanted {fell[0].at - spike_over:+.1f} s after a spike of {len(burst)}, delay {DELAY_SECONDS} s")
@@ -95,5 +95,5 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew_and_streams_go_on(
         f"the last pod told to go {max(pods.leaving.values()) - fell[0].at:+.2f} s after it, 0 of {len(entries)} lost"
     )
     assert fell[0].at >= spike_over + DELAY_SECONDS - 1
-    story.wait_ready("sd", 1)
-    assert _names(story, "sd") == {max(sent, key=lambda pod: sent[pod])}, "the most loaded is the one that stays"
+    story.wait_ready("spike", 1)
+    assert _names(story, "spike") == {max(sent, key=lambda pod: sent[pod])}, "the most loaded is the one that stays"

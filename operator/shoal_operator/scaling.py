@@ -155,7 +155,8 @@ def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datet
         if current == floor:
             return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
     target = scaling.target_load
-    seconds = _lasting(current, current, load, target, now, tuning)
+    # A crowd of a few seconds that the replicas carry is no reason for more of them, and one to keep them.
+    seconds = tuning.rise_seconds
     lately = _needed(_work(load, seconds, memory, now, tuning), target)
     stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)

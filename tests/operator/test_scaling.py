@@ -135,6 +135,15 @@ def test_a_spike_of_five_seconds_begins_the_delay_anew() -> None:
     assert story.now > spike
 
 
+@pytest.mark.parametrize("spike", [37, 41, 48])
+def test_a_spike_that_the_replicas_carry_keeps_them_for_the_delay(spike: int) -> None:
+    rule = ONE_AT_LEAST | {"maxReplicas": 4, "targetLoad": 12, "scaleDownDelaySeconds": 30}
+    story = Story(rule, current=4).goes_on(75, 5).goes_on(5, spike).goes_on(28, 5)
+    assert story.current == 4
+    story.goes_on(90, 5)
+    assert story.current == 1
+
+
 def test_a_spike_below_what_is_there_keeps_as_many_as_it_needed() -> None:
     story = Story(ONE_AT_LEAST, current=10).goes_on(120, 40).goes_on(100, 4).goes_on(5, 24)
     story.goes_on(58, 4)
