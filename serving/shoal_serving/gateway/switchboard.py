@@ -8,8 +8,8 @@ from typing import Protocol
 
 from shoal_api import load as treaty
 from shoal_api.load import LoadMessage, ModelLoad
-from shoal_api.modeldeployment import Continuation
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
+from shoal_api.routing import Continuation
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.cluster_wire import WatchState
