@@ -113,16 +113,16 @@ class Exchange(Owner):
         switchboard, line = self._switchboard, self._line
         switchboard.exchanges.add(self)
         if line.cannot_start and not line.dispatcher.endpoints:
-            self._refuse(_cannot_start(line.route))
+            self._refuse(switchboard.refusals.cannot_start(line.route))
             return
         if switchboard.is_shedding:
-            self._refuse(switchboard.stopping())
+            self._refuse(switchboard.refusals.stopping())
             return
         endpoint = line.dispatcher.ask(self)
         if isinstance(endpoint, LiveEndpoint):
             self._try(endpoint)
         elif endpoint is Admission.FULL:
-            self._refuse(switchboard.queue_full(line.route))
+            self._refuse(switchboard.refusals.queue_full(line.route))
         else:
             switchboard.waits(line)
 
@@ -303,11 +303,7 @@ class Exchange(Owner):
     def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
         if step is Step.PASS_ON and found is not None:
             return replace(found, should_retry=False) if self.history.deaths >= DEATHS_MOST else found
-        if step is Step.TIMED_OUT:
-            return Refusal(504, "The engine did not answer in time.", "engine_timeout")
-        if step is Step.DEADLY:
-            return self._switchboard.deadly()
-        return self._switchboard.stopping() if step is Step.ANOTHER else self._switchboard.overloaded()
+        return self._switchboard.refusals.after(step)
 
     # -- what happens from outside
 
@@ -338,7 +334,7 @@ class Exchange(Owner):
         """The gateway stops and its drain is over: a waiting request is refused."""
         if self._attempt is None and not self._is_done:
             self._line.dispatcher.leave(self)
-            self._refuse(self._switchboard.stopping())
+            self._refuse(self._switchboard.refusals.stopping())
 
     def client_gone(self) -> None:
         """Nobody waits for the answer: free the endpoint at once."""
@@ -374,11 +370,11 @@ class Exchange(Owner):
     def _check_waiting(self, now: float, route: ModelRoute) -> bool:
         """Whether the wait ended in a refusal."""
         if route.cannot_start and not self._line.dispatcher.endpoints:
-            refusal = _cannot_start(route)
+            refusal = self._switchboard.refusals.cannot_start(route)
         elif now - (self._queued_at if self._is_continuing else self.arrived) > route.queue.max_wait_seconds:
-            refusal = self._switchboard.waited_in_vain(self._line)
+            refusal = self._switchboard.refusals.waited_in_vain(self._line)
         elif now >= self.give_up_at:
-            refusal = self._switchboard.client_late(self._line)
+            refusal = self._switchboard.refusals.client_late(self._line)
         else:
             return False
         self._line.dispatcher.leave(self)
@@ -465,7 +461,3 @@ class Exchange(Owner):
             reason,
             because,
         )
-
-
-def _cannot_start(route: ModelRoute) -> Refusal:
-    return Refusal(503, route.cannot_start, "model_unavailable", should_retry=False)

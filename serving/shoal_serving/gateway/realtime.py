@@ -19,7 +19,8 @@ from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Unreachable
 from shoal_serving.gateway.waiting_room import Admission, Standing
 
 if TYPE_CHECKING:
-    from shoal_serving.gateway.switchboard import Line, Switchboard
+    from shoal_serving.gateway.line import Line
+    from shoal_serving.gateway.switchboard import Switchboard
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +90,9 @@ class Session:
         else:
             self._line = line = switchboard.line_of(route)
             if route.cannot_start and not line.dispatcher.endpoints:
-                self._refuse(Refusal(503, route.cannot_start, "model_unavailable", should_retry=False))
+                self._refuse(switchboard.refusals.cannot_start(route))
             elif switchboard.is_draining:
-                self._refuse(switchboard.stopping())
+                self._refuse(switchboard.refusals.stopping())
             else:
                 self._queue(line)
 
@@ -100,7 +101,7 @@ class Session:
         if isinstance(endpoint, LiveEndpoint):
             self._try(endpoint)
         elif endpoint is Admission.FULL:
-            self._refuse(self._switchboard.queue_full(line.route))
+            self._refuse(self._switchboard.refusals.queue_full(line.route))
         else:
             self._switchboard.waits(line)
 
@@ -213,15 +214,10 @@ class Session:
             line.dispatcher.ask_again(self, endpoint)
             return
         line.dispatcher.release(endpoint)
-        match decided.step:
-            case Step.PASS_ON if found is not None:
-                self._refuse(found)
-            case Step.TIMED_OUT:
-                self._refuse(Refusal(504, "The engine did not answer in time.", "engine_timeout"))
-            case Step.DEADLY:
-                self._refuse(switchboard.deadly())
-            case _:
-                self._refuse(switchboard.overloaded())
+        if decided.step is Step.PASS_ON and found is not None:
+            self._refuse(found)
+        else:
+            self._refuse(switchboard.refusals.after(decided.step))
 
     def _count_attempt(self, happening: Happening) -> None:
         if self._line is not None:
@@ -320,9 +316,9 @@ class Session:
                 self._refuse(Refusal(400, "The session named no model in time.", "missing_required_parameter", "model"))
         elif self._endpoint is None:
             if line.route.cannot_start and not line.dispatcher.endpoints:
-                refusal = Refusal(503, line.route.cannot_start, "model_unavailable", should_retry=False)
+                refusal = self._switchboard.refusals.cannot_start(line.route)
             elif now - self.arrived > line.route.queue.max_wait_seconds:
-                refusal = self._switchboard.waited_in_vain(line)
+                refusal = self._switchboard.refusals.waited_in_vain(line)
             else:
                 return
             line.dispatcher.leave(self)
@@ -342,7 +338,7 @@ class Session:
                 self._line.dispatcher.leave(self)
             if self._engine is not None:
                 self._engine.abort()
-            self._refuse(self._switchboard.stopping(), websocket.GOING_AWAY)
+            self._refuse(self._switchboard.refusals.stopping(), websocket.GOING_AWAY)
 
     def client_gone(self) -> None:
         """The client's connection ended."""
