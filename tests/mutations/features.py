@@ -161,7 +161,7 @@ FEATURES = [
     ),
     Feature(
         "what a request held is given back",
-        GATEWAY + "exchange.py",
+        GATEWAY + "counted.py",
         "        self._switchboard.budget.give_back(self._size)\n        self._size = 0",
         "        self._size = 0",
         THOUSAND,
@@ -245,9 +245,9 @@ FEATURES = [
     ),
     Feature(
         "a request whose client gives up is ended",
-        GATEWAY + "exchange.py",
-        "        elif now >= self.give_up_at:",
-        "        elif False:",
+        GATEWAY + "refusals.py",
+        "        if now >= give_up_at:",
+        "        if False:",
         FAIRNESS + "::test_a_request_whose_client_gives_up_is_ended_before_and_never_started",
     ),
     Feature(
@@ -302,7 +302,8 @@ FEATURES = [
     Feature(
         "who waits is sent away when the drain is over",
         GATEWAY + "exchange.py",
-        "            self._line.dispatcher.leave(self)\n            self._refuse(self._switchboard.stopping())",
+        "            self._line.dispatcher.leave(self)\n            self._refuse(self._switchboard.refusals"
+        ".stopping())",
         "            pass",
         STOPPING + "::test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_finish",
     ),

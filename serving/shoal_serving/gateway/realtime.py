@@ -214,10 +214,7 @@ class Session:
             line.dispatcher.ask_again(self, endpoint)
             return
         line.dispatcher.release(endpoint)
-        if decided.step is Step.PASS_ON and found is not None:
-            self._refuse(found)
-        else:
-            self._refuse(switchboard.refusals.after(decided.step))
+        self._refuse(switchboard.refusals.after(decided.step, decided.history, found))
 
     def _count_attempt(self, happening: Happening) -> None:
         if self._line is not None:
@@ -315,14 +312,10 @@ class Session:
             if now - self.arrived > NAMING_SECONDS:
                 self._refuse(Refusal(400, "The session named no model in time.", "missing_required_parameter", "model"))
         elif self._endpoint is None:
-            if line.route.cannot_start and not line.dispatcher.endpoints:
-                refusal = self._switchboard.refusals.cannot_start(line.route)
-            elif now - self.arrived > line.route.queue.max_wait_seconds:
-                refusal = self._switchboard.refusals.waited_in_vain(line)
-            else:
-                return
-            line.dispatcher.leave(self)
-            self._refuse(refusal)
+            refusal = self._switchboard.refusals.of_waiting(line, now, self.arrived, self.give_up_at)
+            if refusal is not None:
+                line.dispatcher.leave(self)
+                self._refuse(refusal)
         elif (
             self._engine is not None
             and not self._engine.is_open

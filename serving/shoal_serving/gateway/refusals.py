@@ -1,11 +1,12 @@
 """What is told to requests that get no answer of an engine: the sentence, the code, and when to come again."""
 
+from dataclasses import replace
 from random import Random
 
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.line import Line
-from shoal_serving.gateway.retrying import Step
+from shoal_serving.gateway.retrying import DEATHS_MOST, History, Step
 
 
 class Refusals:
@@ -16,13 +17,25 @@ class Refusals:
     def __init__(self, random: Random) -> None:
         self._random = random
 
-    def after(self, step: Step) -> Refusal:
-        """The last attempt is over and brought nothing that could be passed on."""
+    def after(self, step: Step, history: History, found: Refusal | None) -> Refusal:
+        """The last attempt is over; `found` is what the engine said."""
+        if step is Step.PASS_ON and found is not None:
+            return replace(found, should_retry=False) if history.deaths >= DEATHS_MOST else found
         if step is Step.TIMED_OUT:
             return Refusal(504, "The engine did not answer in time.", "engine_timeout")
         if step is Step.DEADLY:
             return self.deadly()
         return self.stopping() if step is Step.ANOTHER else self.overloaded()
+
+    def of_waiting(self, line: Line, now: float, since: float, give_up_at: float) -> Refusal | None:
+        """Why a request that waits need not wait any longer; None while it may."""
+        if line.cannot_start and not line.dispatcher.endpoints:
+            return self.cannot_start(line.route)
+        if now - since > line.route.queue.max_wait_seconds:
+            return self.waited_in_vain(line)
+        if now >= give_up_at:
+            return self.client_late(line)
+        return None
 
     def cannot_start(self, route: ModelRoute) -> Refusal:
         """Waiting would be in vain."""
