@@ -15,7 +15,7 @@ from shoal_api.modeldeployment import API_VERSION, KIND, ModelDeployment
 from shoal_api.naming import Grant
 from shoal_api.rules import Fault
 from shoal_api.status import Status
-from shoal_operator import happenings, kinds, on_kubernetes, reconciling, rendering, status, unbuilt
+from shoal_operator import happenings, kinds, lease_holding, on_kubernetes, reconciling, rendering, status, unbuilt
 from shoal_operator.api_faults import ApiFault, Foreign, NotLeading, TryAgain, Unreachable
 from shoal_operator.cluster_world import ClusterWorld, Door
 from shoal_operator.happenings import Happening
@@ -102,7 +102,9 @@ class Operating:
         try:
             again = await self._reconcile(uid)
         except NotLeading:
-            return
+            # The Lease is in doubt for a moment, as under an API server that answers slowly; or this reign ends, and
+            # its queue with it.
+            self._queue.add_later(uid, lease_holding.RENEW_SECONDS)
         except (TryAgain, ApiFault, Foreign) as fault:
             self._try_later(uid, str(fault))
         except Exception:  # one model that breaks us must not stop the others; it is seen in log and metrics

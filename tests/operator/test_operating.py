@@ -11,7 +11,8 @@ import pytest
 from fake_cluster import FakeCluster, running
 from reigns import MASTER_KEY, T0, Reign, a_wish, model_uid, settled
 from shoal_api import labels, proof
-from shoal_operator.api_faults import ApiFault
+from shoal_operator import lease_holding
+from shoal_operator.api_faults import ApiFault, NotLeading
 from shoal_operator.kinds import (
     EVENT,
     MADE,
@@ -275,6 +276,42 @@ def test_a_refused_pod_is_tried_again_later_and_says_why() -> None:
     asyncio.run(story())
 
     assert condition(cluster)[0] == "True"
+
+
+class Clockwork(asyncio.SelectorEventLoop):
+    """A loop whose clock can be moved."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_look_while_the_lease_is_in_doubt_is_taken_again() -> None:
+    cluster = FakeCluster()
+    cluster.add(a_wish(replicas=1))
+
+    def in_doubt(_method: str, _kind: Kind, _manifest: Manifest) -> ApiFault | None:
+        raise NotLeading
+
+    async def story() -> None:
+        reign, loop = Reign(cluster), asyncio.get_running_loop()
+        assert isinstance(loop, Clockwork)
+        cluster.refuses, sure = in_doubt, cluster.refuses
+        await reign.look()
+        assert cluster.of(POD) == []
+        assert len(reign.queue) == 0
+
+        cluster.refuses = sure
+        loop.ahead += lease_holding.RENEW_SECONDS
+        async with asyncio.timeout(1):
+            uid = await reign.queue.take()
+        await reign.operating.look_at(uid)
+        assert len(cluster.of(POD)) == 1
+        reign.queue.close()
+
+    with asyncio.Runner(loop_factory=Clockwork) as runner:
+        runner.run(story())
 
 
 def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() -> None:
