@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from builders import a_model
 from replicas import T0
 from shoal_api.load import VERSION, LoadMessage, ModelLoad
+from shoal_operator import scaling
 from shoal_operator.load import Load
 from shoal_operator.merging import Gateway, Merger, OutOfOrder
 
@@ -257,3 +259,23 @@ def test_a_forgotten_model_leaves_nothing() -> None:
     told.merger.forget(["default/m"])
 
     assert told.load().busy_at is None
+
+
+def test_messages_that_come_late_now_and_then_stop_the_way_down_only_for_as_long_as_they_are_missing() -> None:
+    scaling_rule = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": 12, "scaleDownDelaySeconds": 30}
+    spec = a_model(scaling=scaling_rule).spec
+    told = Gateways("a", "b")
+    told.tell("a", m=running(5))
+    told.tell("b", m=running(0))
+    told.pass_time(60, "a", "b")
+    memory, frozen, seconds = scaling.FRESH, 0, 0
+    while (decision := scaling.decide(spec, 4, 4, told.load(), memory, told.now)).replicas == 4:
+        assert seconds < 120
+        memory, frozen = decision.memory, frozen + bool(told.load().missing)
+        # The message of b that is due at the eighth second of any ten comes three seconds late.
+        told.pass_time(1, *("ab" if seconds % 10 < 7 else "a"))
+        seconds += 1
+
+    assert frozen >= 3, "nothing went while b was missing"
+    assert decision.replicas == 1
+    assert seconds == 30 + frozen
