@@ -11,9 +11,10 @@ from typing import Protocol
 
 from shoal_api import labels, naming
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import API_VERSION, KIND, ModelDeployment, Status
+from shoal_api.modeldeployment import API_VERSION, KIND, ModelDeployment
 from shoal_api.naming import Grant
 from shoal_api.rules import Fault
+from shoal_api.status import Status
 from shoal_operator import happenings, kinds, on_kubernetes, reconciling, rendering, status, unbuilt
 from shoal_operator.api_faults import ApiFault, Foreign, NotLeading, TryAgain, Unreachable
 from shoal_operator.cluster_world import ClusterWorld, Door

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from shoal_api.modeldeployment import Status
+from shoal_api.status import Status
 
 HELP: dict[str, str] = {
     "shoal_operator_leading": "1 while this operator holds the Lease and acts.",

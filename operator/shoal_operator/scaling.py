@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import Scaling, Spec
+from shoal_api.modeldeployment import Spec
+from shoal_api.scaling import Scaling
 from shoal_operator import load as loads
 from shoal_operator import schedules
 from shoal_operator.load import Load

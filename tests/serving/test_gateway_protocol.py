@@ -3,13 +3,12 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import fake_engine
-from fake_engine import Call, FakeEngine, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, fetch, soon
+from fake_engine import Call, engines
+from gateway_process import Client, Gateway, a_gateway, ask, chat, fetch, put, soon
 from shoal_serving.gateway.surfaces import SURFACES
 
 LIMIT = 3_000_000
@@ -20,10 +19,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with a_gateway(tmp_path_factory.mktemp("gateway"), f"--max-body-bytes={LIMIT}") as running:
         yield running
         assert "Traceback" not in running.log()
-
-
-async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
-    await asyncio.to_thread(gateway.put, a_route(*running, **fields))
 
 
 def test_several_requests_on_one_connection_are_answered_in_order_also_when_pipelined(gateway: Gateway) -> None:

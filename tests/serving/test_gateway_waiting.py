@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import fake_engine
-from fake_engine import Call, FakeEngine, busy, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, soon
+from fake_engine import Call, busy, engines
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, put, soon
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with a_gateway(tmp_path_factory.mktemp("gateway"), *flags) as running:
         yield running
         assert "Traceback" not in running.log()
-
-
-async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
-    await asyncio.to_thread(gateway.put, a_route(*running, **fields))
 
 
 def waiting(gateway: Gateway) -> float:

@@ -135,6 +135,25 @@ async def soon(fact: Any, seconds: float = DEADLINE_SECONDS) -> None:
         await asyncio.sleep(0.01)
 
 
+async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
+    """One model on these engines, in force."""
+    await asyncio.to_thread(gateway.put, a_route(*running, **fields))
+
+
+async def nothing_is_left(gateway: Gateway) -> None:
+    """Every gauge of requests back at zero."""
+
+    def at_zero() -> bool:
+        return (
+            gateway.metric("shoal_requests_in_flight") == 0
+            and gateway.metric("shoal_requests_waiting") == 0
+            and gateway.metric("shoal_held_bytes") == 0
+            and gateway.load()["models"] == {}
+        )
+
+    await soon(at_zero)
+
+
 @dataclass
 class Answer:
     """What a client got. `whole` is false where the connection ended in the middle of it."""
