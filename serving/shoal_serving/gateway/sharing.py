@@ -13,7 +13,7 @@ def most(places: int, claims: Claims) -> int:
     """
     shares = parts([claim.callers for claim in claims.claims])
     given = divided(places, shares, [claim.requests for claim in claims.claims])
-    others = sum(given) - (given[claims.own] if claims.own is not None else 0)
+    others = sum(got for at, got in enumerate(given) if at != claims.own)
     return max(places - others, 1)
 
 
