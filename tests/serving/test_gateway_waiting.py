@@ -49,7 +49,14 @@ def test_requests_wait_while_no_replica_is_ready_and_are_served_in_order_when_on
             await put(gateway)
             held = await hold(gateway, 6)
             load = (await asyncio.to_thread(gateway.load))["models"]
-            counts = {"waiting": 6, "inFlight": 0, "inFlightByReplica": {}, "arrived": 6, "idleSeconds": 0.0}
+            counts = {
+                "waiting": 6,
+                "inFlight": 0,
+                "inFlightByReplica": {},
+                "arrived": 6,
+                "idleSeconds": 0.0,
+                "callers": {},
+            }
             assert load == {"default/m": counts}
             assert "reason=FirstHeld" in gateway.log()
             await put(gateway, a, queue={"maxInFlightPerReplica": 1})
