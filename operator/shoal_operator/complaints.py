@@ -105,7 +105,3 @@ class Complaints:
                 if "/" in resource and str(amount).isdecimal():
                     most[resource] = max(most.get(resource, 0), int(amount))
         self._gpus = most
-
-
-def _time_of(event: Manifest) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
