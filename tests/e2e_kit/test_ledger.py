@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from facts import until
 from held_ports import a_port
 from localkube.access import Access
 from storykit import ledger
@@ -32,13 +32,6 @@ def answers(url: str) -> bool:
         return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx2.TransportError:
         return False
-
-
-def until(fact: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def order(url: str, **fault: object) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cut_streams import CHAT, TEXT, Replicas, Seen, a_prompt, replicas, seen
-from gateway_process import Answer, Client, Gateway, a_gateway, ask, nothing_is_left, soon
+from facts import soon
+from gateway_process import Answer, Client, Gateway, a_gateway, ask, nothing_is_left
 from shoal_serving.simulator.faults import Fault, Kind
 from shoal_serving.simulator.knobs import Knobs
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import busy, engines, first_event_error, status, tokens_then
-from gateway_process import Client, Gateway, a_gateway, ask, chat, nothing_is_left, put, soon
+from gateway_process import Client, Gateway, a_gateway, ask, chat, nothing_is_left, put
 
 REQUESTS = 30
 

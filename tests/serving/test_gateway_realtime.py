@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from facts import DEADLINE_SECONDS, soon
 from fleet import SimulatedReplica, a_fleet, a_route_to
-from gateway_process import DEADLINE_SECONDS, Answer, Gateway, a_gateway, a_route, fetch, soon
+from gateway_process import Answer, Gateway, a_gateway, a_route, fetch
 from shoal_api import keys
 from shoal_serving import websocket
 

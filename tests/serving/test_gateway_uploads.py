@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from facts import soon
 from fake_engine import MASTER_KEY, Call, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask
 from shoal_api import proof
 from shoal_api.routes import Endpoint
 from shoal_serving.replica.admission import Admission

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import engines
-from gateway_process import Answer, Gateway, a_gateway, ask, chat, put, soon
+from gateway_process import Answer, Gateway, a_gateway, ask, chat, put
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import Call, busy, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, put, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, put
 
 
 @pytest.fixture(scope="module")
