@@ -1,20 +1,14 @@
 """What the gateway answers to which path, method and model name, and in which order it looks."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from fake_engine import engines
-from gateway_process import Gateway, a_gateway, ask, chat, fetch, put
+from gateway_process import Gateway, ask, chat, fetch, one_gateway, put
 from shoal_serving.gateway.surfaces import SURFACES
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.mark.parametrize(

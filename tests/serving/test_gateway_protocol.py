@@ -2,23 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 
 import fake_engine
 from facts import soon
 from fake_engine import Call, engines
-from gateway_process import Client, Gateway, a_gateway, ask, chat, put
+from gateway_process import Client, Gateway, ask, chat, one_gateway, put
 
 LIMIT = 3_000_000
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway"), f"--max-body-bytes={LIMIT}") as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway(f"--max-body-bytes={LIMIT}")
 
 
 def test_several_requests_on_one_connection_are_answered_in_order_also_when_pipelined(gateway: Gateway) -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from facts import DEADLINE_SECONDS, soon, until
 from fake_engine import MASTER_KEY, FakeEngine
 from held_ports import a_port
@@ -116,6 +118,18 @@ def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iter
         yield gateway
     finally:
         gateway.stop()
+
+
+def one_gateway(*flags: str) -> Any:
+    """A fixture: one gateway for all tests of a module, none of which made it stumble."""
+
+    @pytest.fixture(scope="module", name="gateway")
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+        with a_gateway(tmp_path_factory.mktemp("gateway"), *flags) as gateway:
+            yield gateway
+            assert "Traceback" not in gateway.log()
+
+    return running
 
 
 async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
