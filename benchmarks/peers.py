@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from installing import Debian, Ours, PyPI
-from shoal_api.modeldeployment import Continuation
+from shoal_api.routing import Continuation
 
 MODEL = "bench"
 

@@ -12,9 +12,9 @@ import placement
 from measured_process import MeasuredProcess, answers
 from peers import MODEL
 from shoal_api import proof
-from shoal_api.modeldeployment import Continuation, Queue, Routing
 from shoal_api.replica_config import ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
+from shoal_api.routing import Continuation, Queue, Routing
 
 _MODEL_UID = "00000000-0000-4000-8000-00000000bec5"
 _START_SECONDS = 20

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from shoal_api.modeldeployment import Model, Scaling, Spec
+from shoal_api.model import Model
+from shoal_api.modeldeployment import Spec
+from shoal_api.scaling import Scaling
 from shoal_operator import scaling
 from shoal_operator.load import HISTORY_SECONDS, Load, Sample
 from shoal_operator.scaling import FRESH, TUNING, Memory, Tuning

@@ -16,8 +16,8 @@ from random import Random
 from autoscaling.policies import Policy, View
 from autoscaling.traces import Request, Trace
 from quantiles import percentile
-from shoal_api.modeldeployment import Queue
 from shoal_api.routes import Endpoint, ModelRoute
+from shoal_api.routing import Queue
 from shoal_serving.gateway.dispatching import Away, Dispatcher, EndpointState
 from shoal_serving.gateway.waiting_room import Admission, Standing
 

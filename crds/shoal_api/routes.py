@@ -8,7 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from shoal_api.modeldeployment import Queue, Routing, Timeouts
+from shoal_api.routing import Queue, Routing, Timeouts
 
 
 class _Fact(BaseModel):

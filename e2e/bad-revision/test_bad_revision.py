@@ -57,8 +57,7 @@ def test_the_old_revision_serves_again_and_undo_ends_it(
         assert f"asks for revision {old} again" in rollouts.rollout(story, "undo", "bad")
         story.wait_reason("bad", "Progressing", "Complete")
         assert story.status("bad")["revision"] == old
-        entries = ledger.finish()
-    assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+        entries = ledger.all_ok()
     print(
         f"{strategy}: ready again {seconds:.1f} s after the condition said why; {len(entries)} requests ok, the "
         f"longest took {rollouts.longest_wait(ledger):.1f} s"
@@ -84,6 +83,5 @@ def test_what_is_missing_is_said_before_the_only_replica_goes(
         )
         seconds = story.until(lambda: before.isdisjoint(story.starts("only")), "the new one came", 120, "only")
         story.wait_ready("only")
-        entries = ledger.finish()
-    assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
+        entries = ledger.all_ok()
     print(f"taken up {seconds:.1f} s after the Secret was made; {len(entries)} requests ok")

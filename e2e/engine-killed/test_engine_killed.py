@@ -8,6 +8,7 @@ import pytest
 
 from storykit.installation import Installation
 from storykit.ledger import asking
+from storykit.load import Pace, steady
 from storykit.models import Models, a_ray_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("gpus")]
@@ -31,21 +32,13 @@ for each in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 def test_another_replica_takes_over(shoal: Installation, ray_image: str, story: Models, tmp_path: Path) -> None:
     story.apply(a_ray_model(ray_image, "ek", *SLOW, replicas=2, routing={"continuation": "Exact"}))
     ready = story.wait_ready("ek", replicas=2, seconds=READY_SECONDS)
-    words = ("--rate", "2", "--tokens", str(TOKENS))
-    with (
-        asking(shoal.cluster, tmp_path, shoal.url, "ek", *words, "--stream", key=shoal.key) as streams,
-        asking(shoal.cluster, tmp_path, shoal.url, "ek", *words, key=shoal.key) as answers,
-    ):
-        story.until(lambda: streams.count("ok") and answers.count("ok"), "the load runs", 60)
+    pace = Pace(2, TOKENS)
+    with steady(shoal, tmp_path, "ek", streams=pace, answers=pace) as load:
         victim = story.pods("ek")[0]
         again = _kill_the_engine(story, "ek", victim)
-        after = len(streams.entries)
-        story.until(lambda: len(streams.entries) >= after + 10, "the load went on", 60)
-        for ledger in (streams, answers):
-            entries = ledger.finish()
-            assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
-            assert {entry.tokens for entry in entries} == {TOKENS}, "an answer is neither shorter nor longer for it"
-            print(f"{len(entries)} ok")
+        load.goes_on(10)
+        load.all_ok(TOKENS)
+        assert {entry.tokens for entry in load.answers.entries} == {TOKENS}, "neither shorter nor longer for it"
     print(f"both ready {ready:.0f} s after `kubectl apply`; the killed one again after {again:.0f} s")
 
 
@@ -56,14 +49,13 @@ def test_the_only_replicas_requests_wait_for_it(
     story.wait_ready("ek", seconds=READY_SECONDS)
     with asking(shoal.cluster, tmp_path, shoal.url, "ek", "--rate", "5", "--seconds", "1", key=shoal.key) as before:
         before.client.wait(60)
-        assert {entry.outcome for entry in before.finish()} == {"ok"}, before.told()
+        before.all_ok()
     (victim,) = story.pods("ek")
     _kill(story, victim)
     with asking(shoal.cluster, tmp_path, shoal.url, "ek", "--rate", "2", "--seconds", "5", key=shoal.key) as held:
         _says_why_and_starts_anew(story, "ek", victim)
         held.client.wait(180)
-        entries = held.finish()
-    assert {entry.outcome for entry in entries} == {"ok"}, held.told()
+        entries = held.all_ok()
     print(f"the first request was answered after {max(entry.ended - entry.began for entry in entries):.0f} s")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from storykit.installation import NAMESPACE, Installation
-from storykit.ledger import asking
+from storykit.load import Pace, steady
 from storykit.models import Models, a_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
@@ -18,13 +18,7 @@ def test_a_rolling_restart_of_the_gateways_fails_no_request(shoal: Installation,
     story.wait_ready("gr", replicas=2)
     before = {pod["metadata"]["uid"] for pod in shoal.pods("gateway")}
     assert len(before) == 2
-    with (
-        asking(
-            shoal.cluster, tmp_path, shoal.url, "gr", "--rate", "4", "--tokens", "50", "--stream", key=shoal.key
-        ) as streams,
-        asking(shoal.cluster, tmp_path, shoal.url, "gr", "--rate", "20", "--tokens", "3", key=shoal.key) as answers,
-    ):
-        story.until(lambda: streams.count("ok") and answers.count("ok"), "the load runs", 60)
+    with steady(shoal, tmp_path, "gr", streams=Pace(4, 50), answers=Pace(20, 3)) as load:
         shoal.cluster.kubectl("rollout", "restart", GATEWAY, "-n", NAMESPACE)
         shoal.wait_for(GATEWAY)
         story.until(
@@ -32,7 +26,5 @@ def test_a_rolling_restart_of_the_gateways_fails_no_request(shoal: Installation,
             "the old gateways are gone",
             120,
         )
-        after = len(streams.entries)
-        story.until(lambda: len(streams.entries) >= after + 20, "the load went on", 60)
-        for ledger in (streams, answers):
-            assert {entry.outcome for entry in ledger.finish()} == {"ok"}, ledger.told()
+        load.goes_on(20)
+        load.all_ok(50)

@@ -6,7 +6,7 @@ import pytest
 
 from storykit import nodes
 from storykit.installation import NAMESPACE, Installation
-from storykit.ledger import asking
+from storykit.load import Pace, steady
 from storykit.models import Models, a_model
 from storykit.nodes import Nodes
 
@@ -31,13 +31,7 @@ def test_a_drained_node_cuts_no_stream(shoal: Installation, story: Models, two_n
     assert nodes.of_pods(story.pods("nd")) == [two_nodes.first, two_nodes.second]
     log = tmp_path / "drain.log"
     fewest = 2
-    with (
-        asking(
-            shoal.cluster, tmp_path, shoal.url, "nd", "--rate", "2", "--tokens", str(TOKENS), "--stream", key=shoal.key
-        ) as streams,
-        asking(shoal.cluster, tmp_path, shoal.url, "nd", "--rate", "10", "--tokens", "3", key=shoal.key) as answers,
-    ):
-        story.until(lambda: streams.count("ok") and answers.count("ok"), "the load runs", 60)
+    with steady(shoal, tmp_path, "nd", streams=Pace(2, TOKENS), answers=Pace(10, 3)) as load:
         drain = two_nodes.drain(two_nodes.second, log, DRAIN_SECONDS)
 
         def is_drained() -> bool:
@@ -49,13 +43,8 @@ def test_a_drained_node_cuts_no_stream(shoal: Installation, story: Models, two_n
         assert drain.returncode == 0, log.read_text()
         story.wait_ready("nd", replicas=2)
         assert nodes.of_pods(story.pods("nd")) == [two_nodes.first] * 2
-        after = len(streams.entries)
-        story.until(lambda: len(streams.entries) >= after + 10, "the load went on", 60)
-        for ledger in (streams, answers):
-            entries = ledger.finish()
-            assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
-            print(f"{len(entries)} ok")
-        assert {entry.tokens for entry in streams.entries} == {TOKENS}
+        load.goes_on(10)
+        load.all_ok(TOKENS)
     assert "disruption budget" in log.read_text(), "the second gateway had to wait for the first one's successor"
     assert fewest >= 1, "at no time was there no gateway"
     print(f"drained in {seconds:.0f} s")

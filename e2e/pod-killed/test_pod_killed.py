@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from storykit.installation import Installation
-from storykit.ledger import asking
+from storykit.load import Pace, steady
 from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
@@ -18,21 +18,14 @@ SLOW = ("--simulate-gap-seconds", "0.1")
 def test_nobody_notices_that_a_pod_was_killed(shoal: Installation, story: Models, tmp_path: Path) -> None:
     story.apply(a_model("pk", *SLOW, replicas=2, routing={"continuation": "Exact"}))
     story.wait_ready("pk", replicas=2)
-    words = ("--rate", "4", "--tokens", str(TOKENS))
-    with (
-        asking(shoal.cluster, tmp_path, shoal.url, "pk", *words, "--stream", key=shoal.key) as streams,
-        asking(shoal.cluster, tmp_path, shoal.url, "pk", *words, key=shoal.key) as answers,
-    ):
-        story.until(lambda: streams.count("ok") and answers.count("ok"), "the load runs", 60)
+    pace = Pace(4, TOKENS)
+    with steady(shoal, tmp_path, "pk", streams=pace, answers=pace) as load:
         victim = story.pods("pk")[0]["metadata"]
         shoal.cluster.kubectl("delete", "pod", victim["name"], "-n", story.namespace, "--grace-period=0", "--force")
         story.until(
             lambda: victim["uid"] not in {pod["metadata"]["uid"] for pod in story.pods("pk")}, "the pod is gone", 60
         )
         story.wait_ready("pk", replicas=2)
-        after = len(streams.entries)
-        story.until(lambda: len(streams.entries) >= after + 20, "the load went on", 60)
-        for ledger in (streams, answers):
-            entries = ledger.finish()
-            assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
-            assert {entry.tokens for entry in entries} == {TOKENS}, "an answer is neither shorter nor longer for it"
+        load.goes_on(20)
+        load.all_ok(TOKENS)
+        assert {entry.tokens for entry in load.answers.entries} == {TOKENS}, "neither shorter nor longer for it"

@@ -44,7 +44,7 @@ def test_two_models_are_served_under_one_address_and_leave_nothing(
         shoal.cluster, tmp_path, shoal.url, "qs-chat", "--rate", "5", "--seconds", "1", "--stream", key=shoal.key
     ) as ledger:
         ledger.client.wait(60)
-        assert {entry.outcome for entry in ledger.finish()} == {"ok"}, ledger.told()
+        ledger.all_ok()
 
     assert story.belongings("qs-chat"), "there is something to leave"
     for name in ("qs-chat", "qs-embed"):

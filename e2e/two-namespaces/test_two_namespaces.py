@@ -6,19 +6,10 @@ import pytest
 
 from storykit import models
 from storykit.installation import Installation
-from storykit.ledger import asking
+from storykit.load import served_by
 from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
-
-
-def _served_by(shoal: Installation, folder: Path, name: str) -> str:
-    with asking(shoal.cluster, folder, shoal.url, name, "--rate", "5", "--seconds", "1", key=shoal.key) as ledger:
-        ledger.client.wait(60)
-        entries = ledger.finish()
-    assert {entry.outcome for entry in entries} == {"ok"}, ledger.told()
-    (served_by,) = {entry.served_by.split(";")[0] for entry in entries}
-    return served_by
 
 
 def test_models_of_two_namespaces_share_an_address_and_no_name(
@@ -35,9 +26,9 @@ def test_models_of_two_namespaces_share_an_address_and_no_name(
         assert "shared" in told
         assert f"{story.namespace}/twin" in told
         for name, holder in (("twin-a", story), ("shared", story), ("twin-b", second)):
-            assert _served_by(shoal, tmp_path, name) == f"{holder.namespace}/twin"
+            assert served_by(shoal, tmp_path, name) == f"{holder.namespace}/twin"
 
         story.delete("twin")
         second.until(lambda: "shared" in second.status("twin")["names"], "the name passes on", 60, "twin")
-        assert _served_by(shoal, tmp_path, "shared") == f"{second.namespace}/twin"
+        assert served_by(shoal, tmp_path, "shared") == f"{second.namespace}/twin"
         assert {pod["status"]["phase"] for pod in second.pods("twin")} == {"Running"}, "the neighbour stays"

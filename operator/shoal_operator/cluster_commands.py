@@ -9,9 +9,8 @@ from shoal_operator import cluster, cluster_telling, diagnosis, inspecting, kind
 from shoal_operator.api_faults import ApiFault, NotThere, Unreachable
 from shoal_operator.cluster import Cluster
 from shoal_operator.diagnosis import Grade
+from shoal_operator.flags import Say
 from shoal_operator.kinds import Manifest
-
-Say = Callable[[str], None]
 
 
 def doctor(kubeconfig: Path | None, namespace: str, say: Say) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from shoal_api.conditions import Condition, ConditionType, Reason
-from shoal_api.modeldeployment import Status
+from shoal_api.status import Status
 from shoal_operator.planning import Plan, Step
 
 _TOLD = (ConditionType.READY, ConditionType.PROGRESSING, ConditionType.NAMES_GRANTED)

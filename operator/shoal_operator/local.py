@@ -9,9 +9,10 @@ from pathlib import Path
 
 from shoal_api import naming, proof
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import ModelDeployment, Status
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.naming import Grant
 from shoal_api.routes import RouteDocument
+from shoal_api.status import Status
 from shoal_operator import (
     child,
     first_start,

@@ -1,6 +1,7 @@
 """What of a manifest cannot be done on one machine (refused), and what has no effect there (said in a notice)."""
 
-from shoal_api.modeldeployment import ModelDeployment, Resources
+from shoal_api.modeldeployment import ModelDeployment
+from shoal_api.placement import Resources
 from shoal_api.rules import Fault
 from shoal_operator.unbuilt import UNBUILT, Unbuilt, faults
 

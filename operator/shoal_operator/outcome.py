@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shoal_api.modeldeployment import Status
+from shoal_api.status import Status
 from shoal_operator.observed import Observed
 from shoal_operator.planning import Plan
 from shoal_operator.rollout import Desired

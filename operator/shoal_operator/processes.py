@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from shoal_api import proof
-from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api.modeldeployment import ModelDeployment
+from shoal_api.rollout import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator import blueprint as blueprints
 from shoal_operator import canary, machine, probe, status_report

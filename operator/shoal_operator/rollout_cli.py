@@ -1,14 +1,10 @@
 """`shoal rollout`: its flags, and whether a cluster or a running `shoal up` is asked."""
 
 import argparse
-from collections.abc import Callable, Mapping
 
-from shoal_operator import cluster_flags, settings, status_file
+from shoal_operator import flags, status_file
 from shoal_operator.api_faults import NotThere
-from shoal_operator.cluster_flags import Commands
-
-Say = Callable[[str], None]
-Environment = Mapping[str, str]
+from shoal_operator.flags import Commands, Environment, Say
 
 
 def add(commands: Commands, say: Say) -> None:
@@ -39,17 +35,15 @@ def add(commands: Commands, say: Say) -> None:
     )
     promoted.set_defaults(run=lambda given, environment: _promote(given, environment, say))
     for verb in (shown, undone, promoted):
-        verb.add_argument("model", metavar="[NAMESPACE/]MODEL", help="name of the ModelDeployment")
-        verb.add_argument("-n", "--namespace", default="default", help="its namespace (default %(default)s)")
-        cluster_flags.add_kubeconfig(verb)
+        flags.add_model(verb)
 
 
 def _status(given: argparse.Namespace, environment: Environment, say: Say) -> int:
     from shoal_operator import rollout_commands
 
-    namespace, name = cluster_flags.model(given)
+    namespace, name = flags.model(given)
     if given.kubeconfig is None:
-        running, _ = status_file.read_all(settings.runs(settings.home(environment)))
+        running, _ = status_file.read_all(environment)
         told = rollout_commands.local_status(running, f"{namespace}/{name}", say)
         if told is not None:
             return told
@@ -60,20 +54,20 @@ def _undo(given: argparse.Namespace, environment: Environment, say: Say) -> int:
     from shoal_operator import rollout_commands
 
     _refuse_for_files(given, environment, "put back what it said before")
-    return rollout_commands.undo(given.kubeconfig, *cluster_flags.model(given), given.to, say)
+    return rollout_commands.undo(given.kubeconfig, *flags.model(given), given.to, say)
 
 
 def _promote(given: argparse.Namespace, environment: Environment, say: Say) -> int:
     from shoal_operator import rollout_commands
 
     _refuse_for_files(given, environment, "take spec.rollout.canary out")
-    return rollout_commands.promote(given.kubeconfig, *cluster_flags.model(given), say)
+    return rollout_commands.promote(given.kubeconfig, *flags.model(given), say)
 
 
 def _refuse_for_files(given: argparse.Namespace, environment: Environment, instead: str) -> None:
     """The files of a `shoal up` belong to whoever wrote them."""
-    model_id = "/".join(cluster_flags.model(given))
-    running, _ = status_file.read_all(settings.runs(settings.home(environment)))
+    model_id = "/".join(flags.model(given))
+    running, _ = status_file.read_all(environment)
     up = next((report for report in running if model_id in [model.id for model in report.models]), None)
     if up is not None and given.kubeconfig is None:
         raise NotThere(

@@ -7,7 +7,7 @@ from shoal_api import labels
 from shoal_operator import cluster_commands, cluster_telling, inspecting, kinds, rollout_telling, undoing
 from shoal_operator.api_faults import ApiFault, NotThere
 from shoal_operator.cluster import Cluster
-from shoal_operator.cluster_commands import Say
+from shoal_operator.flags import Say
 from shoal_operator.kinds import Manifest
 from shoal_operator.status_report import UpReport
 

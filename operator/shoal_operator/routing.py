@@ -2,8 +2,9 @@
 
 from shoal_api import engine_flags
 from shoal_api.conditions import HOPELESS, ConditionType
-from shoal_api.modeldeployment import ModelDeployment, Status
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.routes import Endpoint, ModelRoute
+from shoal_api.status import Status
 from shoal_operator import status as statuses
 from shoal_operator.observed import Observed
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import Scaling, Spec
+from shoal_api.modeldeployment import Spec
+from shoal_api.scaling import Scaling
 from shoal_operator import load as loads
 from shoal_operator import schedules
 from shoal_operator.load import Load
@@ -30,6 +31,8 @@ class Tuning:
     """So far back arrivals are counted to see what the running requests will become."""
     clear_seconds: float = 30.0
     """In so much time new replicas should work off what waits: requests that wait do not all need a place at once."""
+    lapse_seconds: float = 15.0
+    """A load that is not known for less only stops the delay before going down; after longer it begins anew."""
 
 
 Need = tuple[datetime, int]
@@ -43,6 +46,8 @@ class Memory:
     """When the last request was seen."""
     needs: tuple[Need, ...] = ()
     """How many were needed, from each of these moments on; as far back as the delay before going down."""
+    frozen_since: datetime | None = None
+    """When the load of a gateway began to be missing that is still missing."""
     surge_until: datetime | None = None
     service_seconds: float | None = None
     """How long a request ran when that could last be told."""
@@ -93,6 +98,7 @@ def _follow(
     scaling: Scaling, floor: Floor, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
 ) -> Decision:
     memory = replace(memory, busy_at=_busy_at(load, memory, now))
+    memory = _frozen_or_thawed(memory, load, now, tuning)
     within = _clamp(current, scaling)
     if within != current:
         memory = replace(memory, needs=())
@@ -145,7 +151,7 @@ def _lasting(current: int, ready: int, load: Load, target: int, now: datetime, t
 def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
     """Fewer, where that has been enough for long; else as many as now, and why."""
     if load.missing:
-        return _frozen(current, load, replace(memory, needs=()))
+        return _frozen(current, load, memory)
     floor = min(max(scaling.min_replicas, 1), current)
     if current and not scaling.min_replicas and load.newest.load == 0 and memory.busy_at is not None:
         idle = (now - memory.busy_at).total_seconds()
@@ -205,6 +211,19 @@ def _noted(needs: tuple[Need, ...], need: int, delay: float, now: datetime) -> t
     while len(kept) > 1 and kept[1][0] <= begin:
         kept.pop(0)
     return tuple(kept)
+
+
+def _frozen_or_thawed(memory: Memory, load: Load, now: datetime, tuning: Tuning) -> Memory:
+    """While nobody knows the load the delay stands still, and goes on where it stood; after long it begins anew."""
+    since = memory.frozen_since
+    if load.missing or not load.samples:
+        return memory if since is not None else replace(memory, frozen_since=now)
+    if since is None:
+        return memory
+    gap = now - since
+    if gap.total_seconds() > tuning.lapse_seconds:
+        return replace(memory, frozen_since=None, needs=())
+    return replace(memory, frozen_since=None, needs=tuple((min(at + gap, now), need) for at, need in memory.needs))
 
 
 def _steady(scaling: Scaling, current: int, load: Load, memory: Memory, in_surge: bool) -> Decision:

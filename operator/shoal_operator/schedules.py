@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from shoal_api.modeldeployment import Scaling
+from shoal_api.scaling import Scaling
 from shoal_api.schedule import MONTHS, WEEKDAYS, Schedule
 
 _MINUTES, _HOURS, _DAYS, _MONTHS = range(60), range(24), range(1, 32), range(1, 13)

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Literal
 
 from shoal_api.conditions import Condition, ConditionType, Reason
-from shoal_api.modeldeployment import LastScale, ModelDeployment, ObservedLoad, Status
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.naming import Grant
 from shoal_api.replica_config import Stage
+from shoal_api.status import LastScale, ObservedLoad, Status
 from shoal_operator import canary, rollout
 from shoal_operator.load import Load
 from shoal_operator.observed import NOT_ANSWERING, Observed, Replica, ReplicaState

@@ -1,11 +1,12 @@
 """The door to status files: one per run, replaced whole at every change."""
 
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from shoal_operator import run_directory
+from shoal_operator import run_directory, settings
 from shoal_operator.run_directory import STATUS_FILE
 from shoal_operator.status_report import UpReport
 
@@ -14,10 +15,11 @@ def write(root: Path, report: UpReport) -> None:
     run_directory.write_whole(root / STATUS_FILE, report.model_dump_json(by_alias=True, indent=1))
 
 
-def read_all(runs: Path) -> tuple[list[UpReport], list[Path]]:
-    """The reports of every `shoal up` that runs, and the folders of those that ended without clearing up."""
+def read_all(environment: Mapping[str, str]) -> tuple[list[UpReport], list[Path]]:
+    """The reports of every `shoal up` of this user that runs, and the folders of those that did not clear up."""
     running: list[UpReport] = []
     dead: list[Path] = []
+    runs = settings.runs(settings.home(environment))
     for file in sorted(runs.glob(f"*/{STATUS_FILE}")):
         try:
             report = UpReport.model_validate_json(file.read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from shoal_api.modeldeployment import Status
+from shoal_api.status import Status
 from shoal_operator.observed import Replica
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from shoal_api import labels, modeldeployment
-from shoal_api.modeldeployment import ModelDeployment, Status
+from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.rules import BadManifest, Fault
+from shoal_api.status import Status
 from shoal_operator import kinds
 from shoal_operator.kinds import MODEL, Kind, Manifest
 

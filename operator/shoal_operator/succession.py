@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shoal_api import labels, naming
-from shoal_api.modeldeployment import ModelDeployment, RolloutStrategy
+from shoal_api.modeldeployment import ModelDeployment
+from shoal_api.rollout import RolloutStrategy
 from shoal_api.termination import LastWords
 from shoal_operator import ganging, kinds, pod_facts, pods, preflight, surging
 from shoal_operator.kinds import Manifest

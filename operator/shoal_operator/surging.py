@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shoal_api.modeldeployment import RolloutStrategy
+from shoal_api.rollout import RolloutStrategy
 from shoal_operator.ganging import Pool
 
 TURN_SECONDS = 300.0

@@ -10,7 +10,7 @@ import yaml
 import api_server
 from builders import a_manifest
 from shoal_api import crd, modeldeployment
-from shoal_api.modeldeployment import BadManifest
+from shoal_api.rules import BadManifest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load((ROOT / "crds/modeldeployments.yaml").read_text())["spec"]["versions"][0]["schema"][

@@ -6,6 +6,8 @@ GATEWAY, REPLICA = "serving/shoal_serving/gateway/", "serving/shoal_serving/repl
 OUTCOMES, TABLE = "tests/serving/test_gateway_outcomes.py", "tests/serving/test_gateway_fault_table.py"
 PROTOCOL, WAITING = "tests/serving/test_gateway_protocol.py", "tests/serving/test_gateway_waiting.py"
 STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/test_gateway_mixed_thousand.py"
+CONNECTIONS = "tests/serving/test_gateway_upstream_connections.py"
+CUT_ANSWERS = "tests/serving/test_gateway_cut_answers.py"
 FAIRNESS = "tests/serving/test_gateway_fairness.py"
 CONTINUATION = "tests/serving/test_gateway_continuation.py"
 KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
@@ -43,7 +45,7 @@ FEATURES = [
         GATEWAY + "retrying.py",
         "        if not history.doubted:",
         "        if False:",
-        OUTCOMES + "::test_a_kept_connection_that_the_engine_closed_is_replaced_without_a_word",
+        CONNECTIONS + "::test_a_kept_connection_that_the_engine_closed_is_replaced_without_a_word",
     ),
     Feature(
         "at most two deaths",
@@ -78,21 +80,21 @@ FEATURES = [
         GATEWAY + "endpoint_health.py",
         "        self.skip_until = now + self.out_seconds",
         "        self.skip_until = now",
-        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+        CONNECTIONS + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
     ),
     Feature(
         "longer out every time",
         GATEWAY + "endpoint_health.py",
         "self.out_seconds * 2 or OUT_SECONDS",
         "self.out_seconds or OUT_SECONDS",
-        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+        CONNECTIONS + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
     ),
     Feature(
         "one trial at a time",
         GATEWAY + "endpoint_health.py",
         "        if self.out_seconds:\n            self.on_trial = True",
         "        if self.out_seconds:\n            self.on_trial = False",
-        OUTCOMES + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
+        CONNECTIONS + "::test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_is_tried_by_one",
     ),
     Feature(
         "a hello with the right proof",
@@ -120,7 +122,7 @@ FEATURES = [
         GATEWAY + "attempt.py",
         "        return not endings",
         "        return True",
-        OUTCOMES + "::test_a_stream_that_ends_cleanly_without_done_is_a_cut",
+        CUT_ANSWERS + "::test_a_stream_that_ends_cleanly_without_done_is_a_cut",
     ),
     Feature(
         "whole events only",
@@ -159,7 +161,7 @@ FEATURES = [
     ),
     Feature(
         "what a request held is given back",
-        GATEWAY + "exchange.py",
+        GATEWAY + "counted.py",
         "        self._switchboard.budget.give_back(self._size)\n        self._size = 0",
         "        self._size = 0",
         THOUSAND,
@@ -243,9 +245,9 @@ FEATURES = [
     ),
     Feature(
         "a request whose client gives up is ended",
-        GATEWAY + "exchange.py",
-        "        elif now >= self.give_up_at:",
-        "        elif False:",
+        GATEWAY + "refusals.py",
+        "        if now >= give_up_at:",
+        "        if False:",
         FAIRNESS + "::test_a_request_whose_client_gives_up_is_ended_before_and_never_started",
     ),
     Feature(
@@ -300,7 +302,8 @@ FEATURES = [
     Feature(
         "who waits is sent away when the drain is over",
         GATEWAY + "exchange.py",
-        "            self._line.dispatcher.leave(self)\n            self._refuse(self._switchboard.stopping())",
+        "            self._line.dispatcher.leave(self)\n            self._refuse(self._switchboard.refusals"
+        ".stopping())",
         "            pass",
         STOPPING + "::test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_finish",
     ),

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import MASTER_KEY, engines
-from gateway_process import Gateway, a_gateway, a_route, ask, chat, soon
+from gateway_process import Gateway, a_gateway, a_route, ask, chat
 from shoal_api import proof
 from shoal_api.load import LOAD_STREAM_PATH, VERSION
 from shoal_operator import merging
@@ -151,13 +152,27 @@ def test_what_another_gateway_has_in_flight_weighs_in_the_choice(tmp_path: Path)
                     folder.mkdir()
                     gateways.append(stack.enter_context(a_gateway(folder)))
                 first, second = gateways
-                await asyncio.to_thread(first.put, a_route(a))
-                await asyncio.to_thread(second.put, a_route(a, b))
+
+                async def at_a(requests: int) -> int:
+                    """How many of so many, one after the other, the second sends to a."""
+                    before = len(a.calls)
+                    for _ in range(requests):
+                        assert (await ask(second, chat())).status == 200
+                    return len(a.calls) - before
+
+                patient = {"connectSeconds": 30}  # who cannot be reached in time would be passed over, too
+                await asyncio.to_thread(first.put, a_route(a, timeouts=patient))
+                await asyncio.to_thread(second.put, a_route(a, b, timeouts=patient))
                 async with listening(first.internal, second.internal) as heard:
                     tasks = await hold(first, 8)
                     await true(lambda: heard.newest == (0, 8))
-                    await asyncio.sleep(1.5)  # the sums come back with the second's next message
+                    a.always = b.always = fake_engine.answer
+                    async with asyncio.timeout(20):
+                        while await at_a(12):
+                            pass  # the sums come back with the second's next message
+                    a.always = b.always = fake_engine.hang
                     tasks += await hold(second, 8)
+                    await true(lambda: a.running + b.running == 16)
                     assert (a.running, b.running) == (8, 8)
                 await let_go(tasks)
 

@@ -6,7 +6,7 @@ import pytest
 
 from replicas import T0
 from shoal_api.conditions import Condition, ConditionType
-from shoal_api.modeldeployment import Status
+from shoal_api.status import Status
 from shoal_operator import cli, rollout_commands, settings, status_file
 from shoal_operator.run_directory import RunDirectory
 from shoal_operator.status_report import GatewayReport, ModelReport, ReplicaReport, UpReport

@@ -218,6 +218,40 @@ def test_a_silent_gateway_freezes_the_way_down_and_says_so(load: int) -> None:
     assert story.current == (1 if load else 0)
 
 
+def test_a_gateway_that_is_late_now_and_then_does_not_prolong_the_delay_for_ever() -> None:
+    rule = ONE_AT_LEAST | {"scaleDownDelaySeconds": 30}
+    story = Story(rule, current=5).goes_on(85, 4).goes_on(5, 20)
+    begin = story.now
+    silent = 0.0
+    while story.current == 5:
+        assert (story.now - begin).total_seconds() < 90
+        story.goes_on(6, 4).silent_for(2, "gateway b")
+        silent += 2.5
+
+    known = (story.now - begin).total_seconds() - silent
+    assert 30 <= known < 30 + 8, "the seconds in which it was silent do not count, the others do"
+
+
+@pytest.mark.parametrize(("silent", "current"), [(14, 1), (16, 5)])
+def test_after_a_moment_of_silence_the_delay_goes_on_and_after_long_it_begins_anew(silent: int, current: int) -> None:
+    story = Story(ONE_AT_LEAST, current=5).goes_on(100, 4)
+    assert (story.current, story.last.reason) == (5, Reason.HELD_BY_DELAY)
+    story.silent_for(silent, "gateway b")
+    assert story.current == 5
+    story.goes_on(30, 4)
+
+    assert story.current == current, "forty of the sixty seconds were over"
+
+
+def test_what_was_needed_while_a_gateway_was_silent_keeps_the_replicas_for_the_delay() -> None:
+    story = Story(ONE_AT_LEAST, current=2).goes_on(120, 4).silent_for(2, "b")
+    story.load = Load((*story.load.samples, Sample(story.now, 0, 20)), story.now)
+    story.silent_for(4, "b")
+    assert story.current == 5
+    story.goes_on(58, 4)
+    assert story.current == 5
+
+
 def test_a_silent_gateway_does_not_stop_the_way_up() -> None:
     story = Story(RULE, current=1).goes_on(30, 4).silent_for(5, "b")
     story.load = Load((*story.load.samples, Sample(story.now, 0, 40)), story.now)

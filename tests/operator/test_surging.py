@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from replicas import T0
-from shoal_api.modeldeployment import RolloutStrategy
+from shoal_api.rollout import RolloutStrategy
 from shoal_operator import surging
 from shoal_operator.surging import Classes, Manner, PriorityClass, Surge, Turns
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shoal_api.modeldeployment import Continuation
+from shoal_api.routing import Continuation
 from shoal_serving.gateway.cluster_routes import read_model
 
 META = {"namespace": "a", "name": "m", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}

@@ -6,8 +6,8 @@ import pytest
 
 from cluster_objects import a_model, a_slice, an_endpoint
 from shoal_api.conditions import Reason
-from shoal_api.modeldeployment import Queue, Routing
 from shoal_api.routes import ModelRoute
+from shoal_api.routing import Queue, Routing
 from shoal_serving.gateway import cluster_routes
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cut_streams import CHAT, TEXT, Replicas, Seen, a_prompt, replicas, seen
-from gateway_process import Answer, Client, Gateway, a_gateway, ask, soon
+from facts import soon
+from gateway_process import Answer, Client, Gateway, ask, nothing_is_left, one_gateway
 from shoal_serving.simulator.faults import Fault, Kind
 from shoal_serving.simulator.knobs import Knobs
 
@@ -15,22 +16,13 @@ SLOW = Knobs(gap_seconds=0.02)
 BYTES = Knobs(tokenizer="bytes")
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(gateway: Gateway) -> Iterator[None]:
+def each_test_leaves_nothing(gateway: Gateway) -> Iterator[None]:
     yield
-
-    def at_zero() -> bool:
-        names = ("shoal_requests_in_flight", "shoal_requests_waiting", "shoal_held_bytes")
-        return all(gateway.metric(name) == 0 for name in names) and gateway.load()["models"] == {}
-
-    asyncio.run(soon(at_zero))
+    asyncio.run(nothing_is_left(gateway))
 
 
 async def put(gateway: Gateway, running: Replicas, *numbers: int, **fields: Any) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import fake_engine
+from facts import soon, until
 from fake_engine import Call, FakeEngine, busy, engines
-from gateway_process import Answer, Client, Gateway, a_gateway, a_route, ask, chat, soon, until
+from gateway_process import Answer, Client, Gateway, a_gateway, ask, chat, put
 
 ONE_AT_A_TIME = {"maxInFlightPerReplica": 1}
 
@@ -59,10 +60,6 @@ def words(call: Call) -> tuple[str, int]:
 
 def callers(engine: FakeEngine) -> list[str]:
     return [words(call)[0] for call in engine.calls]
-
-
-async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:
-    await asyncio.to_thread(gateway.put, a_route(*running, **fields))
 
 
 def waiting(gateway: Gateway) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet import SimulatedReplica, a_fleet, a_route_to
-from gateway_process import Answer, Gateway, a_gateway, ask, chat, soon
+from gateway_process import Answer, Gateway, ask, chat, nothing_is_left, one_gateway
 from shoal_serving.simulator.faults import Kind
 
 REQUESTS = 30
@@ -80,11 +80,7 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +117,7 @@ def test_beside_a_good_replica_a_bad_one_is_not_noticed(
     assert told[row.instead] or not row.instead, "nobody met the fault"
     assert _failed_attempts(gateway) > before or row.kind is Kind.SLOW, "nobody met the fault"
     _check_ledger(answers, bad, good, stream)
-    asyncio.run(_nothing_is_left(gateway))
+    asyncio.run(nothing_is_left(gateway))
 
 
 def _failed_attempts(gateway: Gateway) -> float:
@@ -169,13 +165,3 @@ def _told(answer: Answer, stream: bool) -> str:
     chunks = [json.loads(event) for event in answer.events[:-1]]
     texts = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
     return "whole" if sum(bool(text) for text in texts) == TOKENS else "short"
-
-
-async def _nothing_is_left(gateway: Gateway) -> None:
-    await soon(
-        lambda: (
-            gateway.metric("shoal_requests_in_flight") == 0
-            and gateway.metric("shoal_requests_waiting") == 0
-            and gateway.metric("shoal_held_bytes") == 0
-        )
-    )

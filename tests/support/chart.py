@@ -61,6 +61,11 @@ def one(objects: Iterable[Manifest], kind: str, name: str) -> Manifest:
     return found
 
 
+def names(objects: Iterable[Manifest], kind: str) -> set[str]:
+    """What the objects of this kind are called."""
+    return {item["metadata"]["name"] for item in objects if item["kind"] == kind}
+
+
 def arguments(objects: Iterable[Manifest], name: str) -> list[str]:
     """What a Deployment's program is told."""
     (container,) = one(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]

@@ -44,6 +44,12 @@ class Ledger:
         assert code == 0, f"the client failed: {self.file.with_suffix('.log').read_text()[-2000:]}"
         return self.entries
 
+    def all_ok(self) -> list[Entry]:
+        """The same, and none of them failed."""
+        entries = self.finish()
+        assert {entry.outcome for entry in entries} == {"ok"}, self.told()
+        return entries
+
     def whole(self) -> list[Entry]:
         """All entries, when everything of its schedule was asked and answered."""
         self.client.wait(_LAST_ANSWER_SECONDS)

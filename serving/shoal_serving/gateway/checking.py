@@ -11,7 +11,8 @@ from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.transcript import Transcript
 
 if TYPE_CHECKING:
-    from shoal_serving.gateway.switchboard import Line, Switchboard
+    from shoal_serving.gateway.line import Line
+    from shoal_serving.gateway.switchboard import Switchboard
 
 
 class Checked:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from shoal_api import engine_flags
 from shoal_api.conditions import HOPELESS, ConditionType
 from shoal_api.labels import HTTP_PORT_NAME, MODEL_UID
-from shoal_api.modeldeployment import Queue, Routing, Timeouts
 from shoal_api.routes import Endpoint, ModelRoute
+from shoal_api.routing import Queue, Routing, Timeouts
 
 _ADDRESS_TYPES = ("IPv4", "IPv6")
 """In the order of preference, where a pod has one of each: replicas listen on IPv4 everywhere."""

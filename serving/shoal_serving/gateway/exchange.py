@@ -1,17 +1,16 @@
 """The life of one request that has a model: it waits, tries endpoints, is answered or refused, and is counted once."""
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import patience, rest
-from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing, Owner
+from shoal_serving.gateway.attempt import COMMITTED, CONNECTING, Attempt, Outgoing
 from shoal_serving.gateway.checking import Checked
+from shoal_serving.gateway.counted import Counted
 from shoal_serving.gateway.dispatching import Away
 from shoal_serving.gateway.errors import Outcome, Refusal
-from shoal_serving.gateway.reply import Client, Reply
-from shoal_serving.gateway.retrying import DEATHS_MOST, NONE_YET, ONE_ATTEMPT, Happening, History, Step, verdict
+from shoal_serving.gateway.reply import Client
+from shoal_serving.gateway.retrying import NONE_YET, ONE_ATTEMPT, Happening, History, Step, verdict
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.transcript import Transcript, Unreadable
 from shoal_serving.gateway.upstream import LiveEndpoint
@@ -22,38 +21,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CANCELLED_STATUS: Final = 499
 # Named here once: to ask an enumeration for a member costs more than a count.
 _OK: Final = Outcome.OK
 _COMPLETE: Final = Happening.COMPLETE
 
 
-class Exchange(Owner):
+class Exchange(Counted):
     """One request to an inference path. `_attempt` is None while it waits."""
 
     __slots__ = (
         "_attempt",
         "_body",
-        "_caller",
-        "_client_lines",
         "_engine_lines",
         "_first_line",
         "_is_asked_stream",
         "_is_client_slow",
         "_is_continuing",
-        "_is_done",
-        "_line",
-        "_queue_seconds",
-        "_queued_at",
-        "_reply",
-        "_request_id",
-        "_size",
-        "_switchboard",
         "_transcript",
         "_user",
-        "arrived",
         "give_up_at",
-        "history",
         "number",
         "revision",
         "tried",
@@ -71,23 +57,15 @@ class Exchange(Owner):
         arrived: float,
     ) -> None:
         """`size`: the bytes that this request has taken of the budget; they are given back by it."""
-        super().__init__(surface, switchboard.clock)
-        self.arrived = self._queued_at = arrived
+        super().__init__(switchboard, client, surface, checked, size, arrived)
         self.number = switchboard.next_number()
         self.turn = 0
         self.tried: set[str] = set()
-        self.history = NONE_YET
         self.revision: str | None = None
-        self._switchboard = switchboard
-        self._reply = Reply(client, surface.dialect, checked.request_id)
         self._is_asked_stream = checked.stream
-        self._request_id = checked.request_id
-        self._client_lines = checked.client_lines
-        self._line = checked.line
         self._first_line = b"POST %b HTTP/1.1\r\n" % target
         self._engine_lines = checked.engine_lines
         self._body = checked.body
-        self._caller = checked.caller
         self._user = checked.user
         self.give_up_at = patience.NEVER
         if checked.patience:
@@ -98,13 +76,10 @@ class Exchange(Owner):
                 heartbeat_after=checked.line.route.queue.heartbeat_after_seconds,
             )
         self._transcript = checked.transcript
-        self._size = size
         self._attempt: Attempt | None = None
         self._is_continuing = False
         """The stream was cut, and its rest is looked for or comes from another replica."""
         self._is_client_slow = False
-        self._is_done = False
-        self._queue_seconds = 0.0
 
     # -- before an endpoint has it
 
@@ -113,16 +88,16 @@ class Exchange(Owner):
         switchboard, line = self._switchboard, self._line
         switchboard.exchanges.add(self)
         if line.cannot_start and not line.dispatcher.endpoints:
-            self._refuse(_cannot_start(line.route))
+            self._refuse(switchboard.refusals.cannot_start(line.route))
             return
         if switchboard.is_shedding:
-            self._refuse(switchboard.stopping())
+            self._refuse(switchboard.refusals.stopping())
             return
         endpoint = line.dispatcher.ask(self)
         if isinstance(endpoint, LiveEndpoint):
             self._try(endpoint)
         elif endpoint is Admission.FULL:
-            self._refuse(switchboard.queue_full(line.route))
+            self._refuse(switchboard.refusals.queue_full(line.route))
         else:
             switchboard.waits(line)
 
@@ -179,7 +154,8 @@ class Exchange(Owner):
         if transcript is not None and self._is_continuing:
             self._commit_rest(attempt, transcript, data, follows)
             return
-        self._give_back_body()
+        self._give_back()
+        self._body = b""
         if attempt.is_stream:
             self._line.metrics.first_token.observe(attempt.last_read_at - self.arrived)
             if transcript is not None:
@@ -263,7 +239,7 @@ class Exchange(Owner):
             dispatcher.ask_again(self, endpoint)
             return
         dispatcher.release(endpoint)
-        self._refuse(self._refusal(decided.step, found))
+        self._refuse(switchboard.refusals.after(decided.step, decided.history, found))
 
     # -- the rest of a cut stream
 
@@ -300,15 +276,6 @@ class Exchange(Owner):
         self._reply.lose(sequence)
         self._finish(Outcome.UPSTREAM_LOST)
 
-    def _refusal(self, step: Step, found: Refusal | None) -> Refusal:
-        if step is Step.PASS_ON and found is not None:
-            return replace(found, should_retry=False) if self.history.deaths >= DEATHS_MOST else found
-        if step is Step.TIMED_OUT:
-            return Refusal(504, "The engine did not answer in time.", "engine_timeout")
-        if step is Step.DEADLY:
-            return self._switchboard.deadly()
-        return self._switchboard.stopping() if step is Step.ANOTHER else self._switchboard.overloaded()
-
     # -- what happens from outside
 
     def check(self, now: float) -> None:
@@ -317,7 +284,12 @@ class Exchange(Owner):
             return
         route, attempt = self._line.route, self._attempt
         if attempt is None:
-            if self._check_waiting(now, route):
+            since = self._queued_at if self._is_continuing else self.arrived
+            refusal = self._switchboard.refusals.of_waiting(self._line, now, since, self.give_up_at)
+            if refusal is not None:
+                self._line.dispatcher.leave(self)
+                self._queue_seconds += now - self._queued_at
+                self._refuse(refusal)
                 return
         else:
             timeouts = route.timeouts
@@ -338,7 +310,7 @@ class Exchange(Owner):
         """The gateway stops and its drain is over: a waiting request is refused."""
         if self._attempt is None and not self._is_done:
             self._line.dispatcher.leave(self)
-            self._refuse(self._switchboard.stopping())
+            self._refuse(self._switchboard.refusals.stopping())
 
     def client_gone(self) -> None:
         """Nobody waits for the answer: free the endpoint at once."""
@@ -371,21 +343,6 @@ class Exchange(Owner):
             attempt.last_read_at = self.clock()
             attempt.connection.resume()
 
-    def _check_waiting(self, now: float, route: ModelRoute) -> bool:
-        """Whether the wait ended in a refusal."""
-        if route.cannot_start and not self._line.dispatcher.endpoints:
-            refusal = _cannot_start(route)
-        elif now - (self._queued_at if self._is_continuing else self.arrived) > route.queue.max_wait_seconds:
-            refusal = self._switchboard.waited_in_vain(self._line)
-        elif now >= self.give_up_at:
-            refusal = self._switchboard.client_late(self._line)
-        else:
-            return False
-        self._line.dispatcher.leave(self)
-        self._queue_seconds += now - self._queued_at
-        self._refuse(refusal)
-        return True
-
     # -- the ends
 
     def _through(self, happening: Happening) -> None:
@@ -395,21 +352,6 @@ class Exchange(Owner):
         self.history = ONE_ATTEMPT if history is NONE_YET else History(history.attempts + 1, history.deaths)
         self._attempt = None
 
-    def _own_lines(self, attempt: Attempt | None) -> bytes:
-        first = attempt.first_read_at - self.arrived if attempt is not None else 0.0
-        if self._queue_seconds == 0.0:
-            tenths = int(first * 10_000 + 0.5)
-            return b"%bserver-timing: queue;dur=0.0, first-byte;dur=%d.%d\r\n" % (
-                self._client_lines,
-                tenths // 10,
-                tenths % 10,
-            )
-        return b"%bserver-timing: queue;dur=%.1f, first-byte;dur=%.1f\r\n" % (
-            self._client_lines,
-            self._queue_seconds * 1000,
-            first * 1000,
-        )
-
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error."""
         if self._reply.is_committed:
@@ -417,55 +359,3 @@ class Exchange(Owner):
         else:
             self._reply.refuse(refusal, self._own_lines(None))
             self._finish(refusal.outcome)
-
-    def _give_back_body(self) -> None:
-        self._switchboard.budget.give_back(self._size)
-        self._size = 0
-        self._body = b""
-
-    def _finish(self, outcome: Outcome, attempt: Attempt | None = None) -> None:
-        """The one end of every exchange: everything is counted and freed here."""
-        switchboard, metrics = self._switchboard, self._line.metrics
-        self._is_done = True
-        switchboard.exchanges.discard(self)
-        if self._size:
-            switchboard.budget.give_back(self._size)
-            self._size = 0
-        now = self.clock()
-        duration = now - self.arrived
-        metrics.count_request(self.surface.path, outcome)
-        metrics.duration.observe(duration)
-        metrics.queue_wait.observe(self._queue_seconds)
-        first_byte = 0.0
-        if attempt is not None:
-            first_byte = attempt.first_read_at - self.arrived
-            if self.history.attempts == 1:
-                metrics.added.observe(attempt.sent_at - self.arrived - self._queue_seconds + now - attempt.last_read_at)
-        if not switchboard.access_log.is_on:
-            return
-        switchboard.access_log.note(
-            self._request_id,
-            self._caller.name,
-            self._line.id,
-            self.surface.path,
-            outcome,
-            _CANCELLED_STATUS if outcome is Outcome.CANCELLED else self._reply.status,
-            self.history.attempts,
-            self._queue_seconds,
-            first_byte,
-            duration,
-            self._reply.size,
-        )
-
-    def _log(self, reason: str, attempt: Attempt, because: str) -> None:
-        log.info(
-            "request=%s replica=%s reason=%s because=%s",
-            self._request_id.decode("ascii"),
-            attempt.endpoint.facts.replica,
-            reason,
-            because,
-        )
-
-
-def _cannot_start(route: ModelRoute) -> Refusal:
-    return Refusal(503, route.cannot_start, "model_unavailable", should_retry=False)

@@ -99,7 +99,7 @@ class Intake:
             if self._switchboard.budget.take(length):
                 incoming.taken = length
             else:
-                self._refuse(incoming, self._switchboard.bytes_full())
+                self._refuse(incoming, self._switchboard.refusals.bytes_full())
         if incoming.expects_100 and incoming.refusal is None:
             self._tell_to_go_on()
 
@@ -114,7 +114,7 @@ class Intake:
         if incoming.size > most:
             self._refuse(incoming, _too_large(most))
         elif not self._switchboard.budget.take(len(body)):
-            self._refuse(incoming, self._switchboard.bytes_full())
+            self._refuse(incoming, self._switchboard.refusals.bytes_full())
         else:
             incoming.taken += len(body)
 

@@ -9,7 +9,8 @@ from shoal_serving import websocket
 from shoal_serving.gateway import errors, keys, patience, realtime_events
 from shoal_serving.gateway.dispatching import Away
 from shoal_serving.gateway.errors import Outcome, Refusal
-from shoal_serving.gateway.keys import CHALLENGE, Caller
+from shoal_serving.gateway.keys import Caller
+from shoal_serving.gateway.realtime_client import ClientSide
 from shoal_serving.gateway.realtime_engine import EngineSide
 from shoal_serving.gateway.realtime_events import Handshake
 from shoal_serving.gateway.retrying import NONE_YET, Happening, Step, of_status, verdict
@@ -18,7 +19,8 @@ from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Unreachable
 from shoal_serving.gateway.waiting_room import Admission, Standing
 
 if TYPE_CHECKING:
-    from shoal_serving.gateway.switchboard import Line, Switchboard
+    from shoal_serving.gateway.line import Line
+    from shoal_serving.gateway.switchboard import Switchboard
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +31,10 @@ _EARLY_MOST = 256 * 1024
 _CANCELLED_STATUS = 499
 
 
-class Session(asyncio.Protocol):
-    """The client's side, and the whole story: naming, waiting, connecting, open, over."""
+class Session:
+    """The whole story: naming, waiting, connecting, open, over."""
 
     def __init__(self, switchboard: "Switchboard", transport: asyncio.Transport, connections: set[Any]) -> None:
-        self.transport = transport
         self.clock = switchboard.clock
         self.arrived = self._queued_at = switchboard.clock()
         self.number = switchboard.next_number()
@@ -43,9 +44,7 @@ class Session(asyncio.Protocol):
         self.revision: str | None = None
         self.history = NONE_YET
         self._switchboard = switchboard
-        self._connections = connections
         self._request_id = switchboard.new_request_id()
-        self._frames = websocket.Splitter()
         self._caller: Caller = keys.ANYBODY
         self._handshake: Handshake | None = None
         self._line: Line | None = None
@@ -53,10 +52,10 @@ class Session(asyncio.Protocol):
         self._engine: EngineSide | None = None
         self._early: list[bytes] = []
         self._early_size = 0
-        self._is_accepted = self._is_over = self._has_said_goodbye = False
+        self._is_over = self._has_said_goodbye = False
         self._queue_seconds = 0.0
         self._connected_at = 0.0
-        connections.add(self)
+        self.client = ClientSide(self, transport, connections, self._request_id)
 
     # -- it begins
 
@@ -75,15 +74,11 @@ class Session(asyncio.Protocol):
                 self._find(asked.model)
             else:
                 self._accept()
-                self._say(realtime_events.created(f"sess-{self._request_id.decode()}"))
+                self.client.say(realtime_events.created(f"sess-{self._request_id.decode()}"))
 
     def _accept(self) -> None:
-        if not self._is_accepted and self._handshake is not None:
-            self._is_accepted = True
-            more = b"x-request-id: %b\r\n" % self._request_id
-            if self._line is not None:
-                more += self._line.canonical_line
-            self.transport.write(self._handshake.answer(more))
+        if self._handshake is not None:
+            self.client.accept(self._handshake, self._line.canonical_line if self._line is not None else b"")
 
     def _find(self, model: str) -> None:
         switchboard = self._switchboard
@@ -95,9 +90,9 @@ class Session(asyncio.Protocol):
         else:
             self._line = line = switchboard.line_of(route)
             if route.cannot_start and not line.dispatcher.endpoints:
-                self._refuse(Refusal(503, route.cannot_start, "model_unavailable", should_retry=False))
+                self._refuse(switchboard.refusals.cannot_start(route))
             elif switchboard.is_draining:
-                self._refuse(switchboard.stopping())
+                self._refuse(switchboard.refusals.stopping())
             else:
                 self._queue(line)
 
@@ -106,7 +101,7 @@ class Session(asyncio.Protocol):
         if isinstance(endpoint, LiveEndpoint):
             self._try(endpoint)
         elif endpoint is Admission.FULL:
-            self._refuse(self._switchboard.queue_full(line.route))
+            self._refuse(self._switchboard.refusals.queue_full(line.route))
         else:
             self._switchboard.waits(line)
 
@@ -123,8 +118,7 @@ class Session(asyncio.Protocol):
 
     def standing(self) -> Standing:
         """In whose line it waits."""
-        peer = self.transport.get_extra_info("peername")
-        return self._caller.standing("", str(peer[0]) if peer else "")
+        return self._caller.standing("", self.client.address())
 
     def sent_away(self, away: Away) -> None:
         """It need not wait any longer."""
@@ -164,7 +158,7 @@ class Session(asyncio.Protocol):
             return
         self._endpoint.health.served()
         # A client that named its model in the query got no session of ours: the engine's own is passed on.
-        engine.swallows_first = self._is_accepted
+        engine.swallows_first = self.client.is_accepted
         self._accept()
         if self._handshake is not None and self._handshake.model is not None:
             engine.send(realtime_events.update(line.route.served_name))
@@ -220,15 +214,7 @@ class Session(asyncio.Protocol):
             line.dispatcher.ask_again(self, endpoint)
             return
         line.dispatcher.release(endpoint)
-        match decided.step:
-            case Step.PASS_ON if found is not None:
-                self._refuse(found)
-            case Step.TIMED_OUT:
-                self._refuse(Refusal(504, "The engine did not answer in time.", "engine_timeout"))
-            case Step.DEADLY:
-                self._refuse(switchboard.deadly())
-            case _:
-                self._refuse(switchboard.overloaded())
+        self._refuse(switchboard.refusals.after(decided.step, decided.history, found))
 
     def _count_attempt(self, happening: Happening) -> None:
         if self._line is not None:
@@ -236,24 +222,17 @@ class Session(asyncio.Protocol):
 
     # -- frames
 
-    def data_received(self, data: bytes) -> None:
-        if self._is_over:
-            return
-        try:
-            frames = self._frames.feed(data)
-        except websocket.BadFrame as bad:
-            self._say_error(Refusal(400, f"Not a WebSocket frame: {bad}.", "invalid_websocket"), websocket.POLICY)
-            self._finish(Outcome.CLIENT_ERROR, 400)
-            return
-        for frame in frames:
-            if not self._is_over:
-                self._frame(frame)
+    def client_senseless(self, because: str) -> None:
+        """What the client sends is no frame."""
+        self._say_error(Refusal(400, f"Not a WebSocket frame: {because}.", "invalid_websocket"), websocket.POLICY)
+        self._finish(Outcome.CLIENT_ERROR, 400)
 
-    def _frame(self, frame: websocket.Frame) -> None:
+    def from_client(self, frame: websocket.Frame) -> None:
+        """Pass on what the client says; its model's name is found in it, or made the engine's."""
         if frame.opcode == websocket.CLOSE:
             self._has_said_goodbye = True
             if self._engine is None or not self._engine.is_open:
-                self.transport.write(websocket.close_frame(websocket.NORMAL))
+                self.client.write(websocket.close_frame(websocket.NORMAL))
                 self._leave(Outcome.CANCELLED)
                 return
         named: str | None = None
@@ -272,14 +251,14 @@ class Session(asyncio.Protocol):
     def _name(self, frame: websocket.Frame, named: str | None) -> None:
         """No model yet: only the event that names one leads on."""
         if frame.opcode == websocket.PING:
-            self.transport.write(websocket.frame(websocket.PONG, frame.payload))
+            self.client.write(websocket.frame(websocket.PONG, frame.payload))
         elif named:
             self._find(named)
             if not self._is_over:
                 served = realtime_events.with_model(frame.payload, self._route.served_name)
                 self._towards_engine(websocket.frame(websocket.TEXT, served, frame.mask))
         elif frame.opcode != websocket.PONG:
-            self._say(realtime_events.error("Name a model first, in a session.update.", "invalid_event"))
+            self.client.say(realtime_events.error("Name a model first, in a session.update.", "invalid_event"))
 
     def _towards_engine(self, raw: bytes) -> None:
         engine = self._engine
@@ -289,42 +268,38 @@ class Session(asyncio.Protocol):
         self._early.append(raw)
         self._early_size += len(raw)
         if self._early_size > _EARLY_MOST:
-            self.transport.pause_reading()
+            self.client.pause()
 
     def from_engine(self, frame: websocket.Frame) -> None:
         """Pass on what the replica says."""
         if frame.opcode == websocket.CLOSE:
             self._has_said_goodbye = True
-        self.transport.write(frame.raw)
-
-    def _say(self, payload: bytes) -> None:
-        self.transport.write(websocket.frame(websocket.TEXT, payload))
+        self.client.write(frame.raw)
 
     def _say_error(self, refusal: Refusal, code: int) -> None:
         """As an event, and then the end; in the middle of a large frame only the end can be told."""
         if self._engine is None or not self._engine.is_inside_large:
-            self._say(realtime_events.error(refusal.message, refusal.code))
-            self.transport.write(websocket.close_frame(code, refusal.code or ""))
+            self.client.say_error(refusal, code)
 
     # -- back-pressure
 
-    def pause_writing(self) -> None:
+    def client_slow(self) -> None:
+        """The client does not keep up."""
         if self._engine is not None:
             self._engine.pause()
 
-    def resume_writing(self) -> None:
+    def client_ready(self) -> None:
+        """It does again."""
         if self._engine is not None:
             self._engine.resume()
 
     def engine_slow(self) -> None:
         """The replica does not keep up."""
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
+        self.client.pause()
 
     def engine_ready(self) -> None:
         """It does again."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self.client.resume()
 
     # -- what happens from outside
 
@@ -337,14 +312,10 @@ class Session(asyncio.Protocol):
             if now - self.arrived > NAMING_SECONDS:
                 self._refuse(Refusal(400, "The session named no model in time.", "missing_required_parameter", "model"))
         elif self._endpoint is None:
-            if line.route.cannot_start and not line.dispatcher.endpoints:
-                refusal = Refusal(503, line.route.cannot_start, "model_unavailable", should_retry=False)
-            elif now - self.arrived > line.route.queue.max_wait_seconds:
-                refusal = self._switchboard.waited_in_vain(line)
-            else:
-                return
-            line.dispatcher.leave(self)
-            self._refuse(refusal)
+            refusal = self._switchboard.refusals.of_waiting(line, now, self.arrived, self.give_up_at)
+            if refusal is not None:
+                line.dispatcher.leave(self)
+                self._refuse(refusal)
         elif (
             self._engine is not None
             and not self._engine.is_open
@@ -360,15 +331,11 @@ class Session(asyncio.Protocol):
                 self._line.dispatcher.leave(self)
             if self._engine is not None:
                 self._engine.abort()
-            self._refuse(self._switchboard.stopping(), websocket.GOING_AWAY)
+            self._refuse(self._switchboard.refusals.stopping(), websocket.GOING_AWAY)
 
-    def shutdown(self) -> None:
-        """Idle connections close; this one is none."""
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._connections.discard(self)
-        if not self._is_over:
-            self._leave(Outcome.OK if self._has_said_goodbye else Outcome.CANCELLED)
+    def client_gone(self) -> None:
+        """The client's connection ended."""
+        self._leave(Outcome.OK if self._has_said_goodbye else Outcome.CANCELLED)
 
     # -- the ends
 
@@ -383,16 +350,10 @@ class Session(asyncio.Protocol):
         self._finish(outcome, 101 if outcome is Outcome.OK else _CANCELLED_STATUS)
 
     def _refuse(self, refusal: Refusal, code: int = websocket.TRY_LATER) -> None:
-        if self._is_accepted:
+        if self.client.is_accepted:
             self._say_error(refusal, code if refusal.status >= 429 else websocket.POLICY)
         else:
-            body = errors.body(refusal, Dialect.OPENAI)
-            lines = b"content-type: application/json\r\n" + errors.retry_headers(refusal)
-            lines += b"x-request-id: %b\r\nconnection: close\r\n" % self._request_id
-            if refusal.status == 401:
-                lines += CHALLENGE
-            head = b"HTTP/1.1 %d Refused\r\n%bcontent-length: %d\r\n\r\n"
-            self.transport.write(head % (refusal.status, lines, len(body)) + body)
+            self.client.refuse(refusal)
         self._finish(refusal.outcome, refusal.status)
 
     def _finish(self, outcome: Outcome, status: int) -> None:
@@ -421,5 +382,4 @@ class Session(asyncio.Protocol):
             seconds,
             0,
         )
-        if not self.transport.is_closing():
-            self.transport.close()
+        self.client.end()

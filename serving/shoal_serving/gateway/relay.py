@@ -39,7 +39,7 @@ class Clients:
 
     def __init__(self) -> None:
         self.connections: set[Any] = set()
-        """Relays, and the realtime sessions that some of them became."""
+        """Relays, and the clients' sides of the realtime sessions that some of them became."""
         self.tasks: set[asyncio.Task[None]] = set()
 
 
@@ -216,7 +216,7 @@ class Relay(Answering):
         self._is_closing = True
         self._clients.connections.discard(self)
         session = Session(self.switchboard, self.transport, self._clients.connections)
-        self.transport.set_protocol(session)
+        self.transport.set_protocol(session.client)
         session.begin(httptools.parse_url(incoming.url).query or b"", incoming.headers)
 
     def _answer_refusal(self, refusal: Refusal, dialect: Dialect, lines: bytes) -> None:

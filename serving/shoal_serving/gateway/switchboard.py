@@ -7,8 +7,7 @@ from random import Random
 from typing import Protocol
 
 from shoal_api import load as treaty
-from shoal_api.load import LoadMessage, ModelLoad
-from shoal_api.modeldeployment import Continuation
+from shoal_api.load import LoadMessage, ModelLoad, ReplicaSums
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
@@ -16,8 +15,10 @@ from shoal_serving.gateway.cluster_wire import WatchState
 from shoal_serving.gateway.dispatching import Away, Dispatcher
 from shoal_serving.gateway.errors import Refusal
 from shoal_serving.gateway.keys import Caller, Keyring
+from shoal_serving.gateway.line import Line
 from shoal_serving.gateway.load_telling import Alarm
 from shoal_serving.gateway.metrics import ModelGauges, ModelMetrics, Reading
+from shoal_serving.gateway.refusals import Refusals
 from shoal_serving.gateway.route_table import RouteTable
 from shoal_serving.gateway.surfaces import Surface
 from shoal_serving.gateway.upstream import IDLE_SECONDS, LiveEndpoint
@@ -28,53 +29,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 0.1
 _ID_LENGTH = 32
 _IDS_DRAWN = 128
-
-
-class Line:
-    """One model: its dispatcher, its counts, and what is said of it in every answer."""
-
-    __slots__ = (
-        "alias_line",
-        "busy_at",
-        "cannot_start",
-        "canonical_line",
-        "counted",
-        "dispatcher",
-        "id",
-        "is_exact",
-        "metrics",
-        "route",
-        "served_name",
-    )
-
-    def __init__(self, dispatcher: Dispatcher[LiveEndpoint], metrics: ModelMetrics) -> None:
-        self.dispatcher = dispatcher
-        self.metrics = metrics
-        self.counted = 0
-        self.busy_at: float | None = None
-        self.id = dispatcher.route.id
-        model = self.id.encode()
-        self.canonical_line = b"x-shoal-model: %b; by=canonical\r\n" % model
-        self.alias_line = b"x-shoal-model: %b; by=alias\r\n" % model
-        self._read(dispatcher.route)
-
-    def update(self, route: ModelRoute) -> None:
-        """Other facts are in force."""
-        self._read(route)
-        self.dispatcher.update(route)
-
-    def _read(self, route: ModelRoute) -> None:
-        """Lay out what every request needs: the treaty's types take several times as long to be asked."""
-        self.route = route
-        self.served_name = route.served_name
-        self.cannot_start = route.cannot_start
-        self.is_exact = route.routing.continuation is Continuation.EXACT and not route.reasoning_parser
-
-    def note_use(self, now: float) -> None:
-        """Remember when somebody last asked, without a clock on the way of each request."""
-        dispatcher = self.dispatcher
-        if dispatcher.asked != self.counted or dispatcher.in_flight or dispatcher.room:
-            self.counted, self.busy_at = dispatcher.asked, now
 
 
 class UnderWay(Protocol):
@@ -108,6 +62,7 @@ class Switchboard:
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
         self.clock = clock
+        self.refusals = Refusals(random)
         self.exchanges: set[UnderWay] = set()
         self.nameless = ModelMetrics()
         self.boot = f"{random.getrandbits(64):016x}"
@@ -199,111 +154,25 @@ class Switchboard:
         """A W3C traceparent, not sampled, for a request that came without; its trace id is one of our request ids."""
         return b"00-%b-%b-00" % (request_id, request_id[:16])
 
-    # -- refusals that depend on what is known here
+    # -- who is refused, and why
 
     def not_found(self, model: str, caller: Caller) -> Refusal:
         """The name leads nowhere, as far as is known; before anything is known, that says nothing about the model."""
         if self.table is route_table.EMPTY:
-            return Refusal(
-                503,
-                "This gateway does not know the models yet; send the request again.",
-                "gateway_starting",
-                retry_after_seconds=self._about(1),
-                should_retry=True,
-            )
+            return self.refusals.starting()
         return openai_shapes.not_found(model, caller.names(self.table))
-
-    def queue_full(self, route: ModelRoute) -> Refusal:
-        """Too many wait for this model."""
-        return Refusal(
-            429,
-            f"Too many requests wait for the model `{route.served_name}`; try again in a moment.",
-            "queue_full",
-            retry_after_seconds=self._about(2),
-        )
-
-    def bytes_full(self) -> Refusal:
-        """Too much is held."""
-        return Refusal(
-            429,
-            "The gateway holds as many bytes of requests as it may; try again in a moment.",
-            "queue_full",
-            retry_after_seconds=self._about(2),
-        )
-
-    def overloaded(self) -> Refusal:
-        """No replica that was asked could serve."""
-        return Refusal(
-            503,
-            "The model's replicas are overloaded; try again in a moment.",
-            "server_is_overloaded",
-            retry_after_seconds=self._about(1),
-        )
-
-    def deadly(self) -> Refusal:
-        """Two engines ended over one request."""
-        return Refusal(
-            503,
-            "Two replicas were lost while they worked on this request; it is not tried again.",
-            "server_is_overloaded",
-            retry_after_seconds=self._about(30),
-            should_retry=False,
-        )
-
-    def stopping(self) -> Refusal:
-        """This gateway ends; another one, or its successor, takes the request."""
-        return Refusal(
-            503,
-            "This gateway is stopping; send the request again.",
-            "gateway_stopping",
-            retry_after_seconds=self._about(0.5),
-            should_retry=True,
-        )
-
-    def waited_in_vain(self, line: Line) -> Refusal:
-        """`maxWaitSeconds` are over."""
-        route = line.route
-        seconds = f"{route.queue.max_wait_seconds:g} s"
-        name = f"`{route.served_name}`"
-        if line.dispatcher.endpoints:
-            return Refusal(
-                503,
-                f"No replica of the model {name} had room within {seconds}.",
-                "server_is_overloaded",
-                retry_after_seconds=self._about(5),
-            )
-        told = f" {route.condition}" if route.condition else ""
-        return Refusal(
-            503,
-            f"No replica of the model {name} was ready within {seconds}.{told}",
-            "model_not_ready",
-            retry_after_seconds=self._about(5),
-        )
-
-    def client_late(self, line: Line) -> Refusal:
-        """The client's own time-out comes before a replica has room: it is not begun for nobody."""
-        route = line.route
-        name = f"`{route.served_name}`"
-        state = "had room" if line.dispatcher.endpoints else "was ready"
-        told = f" {route.condition}" if route.condition and not line.dispatcher.endpoints else ""
-        return Refusal(
-            504,
-            f"No replica of the model {name} {state} before the client's own time-out.{told}",
-            "client_timeout",
-            retry_after_seconds=self._about(1),
-        )
 
     def sent_away(self, away: Away, line: Line, caller: Caller) -> Refusal:
         """What is told to a request that need not wait any longer."""
         match away:
             case Away.STRANDED:
-                return self.overloaded()
+                return self.refusals.overloaded()
             case Away.UNROUTED:
                 return self.not_found(line.route.served_name, caller)
             case Away.DISPLACED:
-                return self.queue_full(line.route)
+                return self.refusals.queue_full(line.route)
             case Away.LATE:
-                return self.client_late(line)
+                return self.refusals.client_late(line)
 
     def count_refused(
         self, surface: Surface, request_id: bytes, caller: Caller, refusal: Refusal, seconds: float
@@ -314,10 +183,6 @@ class Switchboard:
         self.access_log.note(
             request_id, caller.name, "", surface.path, refusal.outcome, refusal.status, 0, 0.0, 0.0, seconds, 0
         )
-
-    def _about(self, seconds: float) -> float:
-        """Not the same moment for all who are told to come again."""
-        return seconds * (0.75 + self._random.random() / 2)
 
     # -- the whole
 
@@ -361,6 +226,7 @@ class Switchboard:
                     in_flight_by_replica=dict(dispatcher.in_flight_by_replica()),
                     arrived=dispatcher.asked,
                     idle_seconds=round(now - line.busy_at, 1),
+                    callers=dispatcher.callers(),
                 )
         return models
 
@@ -373,12 +239,13 @@ class Switchboard:
         """How long this gateway counts already."""
         return round(self.clock() - self._began, 1)
 
-    def put_elsewhere(self, elsewhere: Mapping[str, Mapping[str, int]]) -> None:
-        """What other gateways have in flight, by model and replica."""
-        for line in self._lines.values():
-            by_replica = elsewhere.get(line.route.id, {})
+    def put_sums(self, sums: ReplicaSums) -> None:
+        """What other gateways have in flight, and where callers wait."""
+        for line in list(self._lines.values()):
+            by_replica = sums.elsewhere.get(line.route.id, {})
             for endpoint in line.dispatcher.endpoints:
                 endpoint.elsewhere = by_replica.get(endpoint.facts.replica, 0)
+            line.dispatcher.share(sums.claims.get(line.route.id))
 
     def reading(self, open_connections: int, watches: Mapping[str, WatchState]) -> Reading:
         """What the metrics show."""
