@@ -152,15 +152,15 @@ def test_a_spike_below_what_is_there_keeps_as_many_as_it_needed() -> None:
     assert story.current == 1
 
 
-def test_a_surge_far_over_the_target_keeps_everything_for_a_minute() -> None:
+def test_without_a_delay_a_crowd_that_is_over_keeps_what_the_average_of_half_a_minute_needs() -> None:
     at_most = ONE_AT_LEAST | {"maxReplicas": 2, "scaleDownDelaySeconds": 0}
     story = Story(at_most, current=2).goes_on(61, 2).goes_on(10, 60)
     assert story.last.reason is Reason.AT_MAXIMUM
-    story.goes_on(30, 2)
+    story.goes_on(20, 2)
 
     assert (story.current, story.last.reason) == (2, Reason.HELD_BY_WINDOW)
-    assert "surge" in story.last.because
-    story.goes_on(60, 2)
+    assert "half a minute" in story.last.because
+    story.goes_on(15, 2)
     assert story.current == 1
 
 
@@ -234,7 +234,7 @@ def test_a_gateway_that_is_late_now_and_then_does_not_prolong_the_delay_for_ever
 
 @pytest.mark.parametrize(("silent", "current"), [(14, 1), (16, 5)])
 def test_after_a_moment_of_silence_the_delay_goes_on_and_after_long_it_begins_anew(silent: int, current: int) -> None:
-    story = Story(ONE_AT_LEAST, current=5).goes_on(100, 4)
+    story = Story(ONE_AT_LEAST, current=5).goes_on(70, 4)
     assert (story.current, story.last.reason) == (5, Reason.HELD_BY_DELAY)
     story.silent_for(silent, "gateway b")
     assert story.current == 5
