@@ -29,6 +29,8 @@ class Tuning:
     """So far back arrivals are counted to see what the running requests will become."""
     clear_seconds: float = 120.0
     """In so much time new replicas should work off what waits: requests that wait do not all need a place at once."""
+    wake_seconds: float = 30.0
+    """The same where nobody serves: those have waited for a whole start when it begins."""
     lapse_seconds: float = 15.0
     """A load that is not known for less only stops the delay before going down; after longer it begins anew."""
 
@@ -110,7 +112,7 @@ def _follow(
     memory = replace(memory, service_seconds=seconds)
     decision = _rise(scaling, current, ready, load, memory, now, tuning)
     if decision is None:
-        decision = _fall(scaling, current, load, memory, now, tuning)
+        decision = _fall(scaling, current, ready, load, memory, now, tuning)
     return replace(decision, follows_load=not load.silent)
 
 
@@ -123,7 +125,7 @@ def _rise(
     if not loads.covers(load.samples, seconds, now):
         return None
     counted = loads.least(load.samples, seconds, now)
-    needed = _needed(_work(load, seconds, memory, now, tuning), target)
+    needed = _needed(_work(load, seconds, ready, memory, now, tuning), target)
     wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
@@ -144,7 +146,9 @@ def _lasting(current: int, ready: int, load: Load, target: int, now: datetime, t
     return tuning.rise_seconds if is_urgent else tuning.calm_seconds
 
 
-def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
+def _fall(
+    scaling: Scaling, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision:
     """Fewer, where that has been enough for long; else as many as now, and why."""
     if load.missing:
         return _frozen(current, load, memory)
@@ -159,7 +163,7 @@ def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datet
     target = scaling.target_load
     # A crowd of a few seconds that the replicas carry is no reason for more of them, and one to keep them.
     seconds = tuning.rise_seconds
-    lately = _needed(_work(load, seconds, memory, now, tuning), target)
+    lately = _needed(_work(load, seconds, ready, memory, now, tuning), target)
     stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)
     if not loads.covers(load.samples, tuning.stable_seconds, now):
@@ -257,7 +261,7 @@ def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
     return max(known)
 
 
-def _work(load: Load, seconds: float, memory: Memory, now: datetime, tuning: Tuning) -> float:
+def _work(load: Load, seconds: float, ready: int, memory: Memory, now: datetime, tuning: Tuning) -> float:
     """The load that must be carried: what runs, or will run as requests come now, and a share of what waits.
 
     Never more than the smallest load of the last seconds; as much where nobody knows how long a request runs.
@@ -267,7 +271,8 @@ def _work(load: Load, seconds: float, memory: Memory, now: datetime, tuning: Tun
         return counted
     waiting, running = loads.least_of_each(load.samples, seconds, now)
     flow = loads.rate(load.samples, tuning.flow_seconds, now) * memory.service_seconds
-    return min(counted, max(running, flow) + waiting * memory.service_seconds / tuning.clear_seconds)
+    clear = tuning.clear_seconds if ready else tuning.wake_seconds
+    return min(counted, max(running, flow) + waiting * memory.service_seconds / clear)
 
 
 def _flow(load: Load, seconds: float, memory: Memory, now: datetime) -> float:

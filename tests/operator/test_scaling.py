@@ -1,5 +1,6 @@
 """How many replicas: stories over time. Each moves `now` in half seconds, as the load stream and the clock would."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -99,6 +100,39 @@ def test_a_load_over_the_target_is_believed_the_sooner_the_worse_it_is(
     story = Story(ONE_AT_LEAST | {"targetLoad": 16}, current=1).goes_on(60, 16).goes_on(seconds, load, waiting=waiting)
 
     assert story.current == wanted
+
+
+@pytest.mark.parametrize(
+    ("service_seconds", "ready", "running", "replicas"),
+    [
+        (None, 1, 8, 7),  # nobody knows how long a request runs: heads
+        (10.0, 1, 8, 2),  # 480 s of work in 120 s: four, beside the eight that run
+        (60.0, 1, 8, 4),
+        (10.0, 0, 0, 2),  # who has waited for a whole start waits for half a minute more: sixteen
+        (60.0, 0, 0, 6),  # never more than one for each of the target
+    ],
+)
+def test_a_queue_is_work_once_it_is_known_how_long_a_request_runs(
+    service_seconds: float | None, ready: int, running: int, replicas: int
+) -> None:
+    load = Load((Sample(T0 - timedelta(seconds=30), 48, running),))
+    memory = replace(FRESH, service_seconds=service_seconds)
+
+    decision = scaling.decide(a_model(scaling=ONE_AT_LEAST | {"targetLoad": 8}).spec, 1, ready, load, memory, T0)
+
+    assert decision.replicas == replicas
+
+
+@pytest.mark.parametrize(("a_second", "replicas"), [(0, 3), (4, 5)])
+def test_what_arrives_will_run(a_second: int, replicas: int) -> None:
+    samples = [
+        Sample(T0 - timedelta(seconds=ago), 30 - a_second * ago, 16, 100 - a_second * ago) for ago in range(6, -1, -1)
+    ]
+    memory = replace(FRESH, service_seconds=10.0)
+
+    decision = scaling.decide(a_model(scaling=ONE_AT_LEAST | {"targetLoad": 8}).spec, 1, 1, Load(samples), memory, T0)
+
+    assert decision.replicas == replicas
 
 
 def test_from_zero_the_first_held_request_counts_at_once_and_so_does_the_crowd_behind_it() -> None:
