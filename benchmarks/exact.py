@@ -22,8 +22,8 @@ import page
 import scenarios
 from installing import Ours
 from peers import MODEL
-from shoal_api.modeldeployment import Continuation, Queue, Routing
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
+from shoal_api.routing import Continuation, Queue, Routing
 from shoal_serving.gateway import continuation, relay, upstream
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.switchboard import Switchboard
