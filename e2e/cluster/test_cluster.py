@@ -54,7 +54,8 @@ def machine() -> Machine:
         str(link.readlink()) for link in Path("/proc").glob("[0-9]*/exe") if os.path.lexists(link) and _readable(link)
     ]
     return Machine(
-        mounts=sorted(leftovers.mounted()),
+        # Images may be built on this machine meanwhile; that mounts their store for as long.
+        mounts=sorted(path for path in leftovers.mounted() if not Path(path).is_relative_to(PLACE.cache)),
         namespaces=network.namespaces(),
         cgroups=[str(path) for path in cgroups],
         folders={

@@ -1,7 +1,7 @@
 """The world on Kubernetes: replicas as pods, made and drained through the cluster's door, seen through its watches."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Protocol
 
@@ -190,9 +190,16 @@ class ClusterWorld:
         """Why this model makes no replica beside its old ones now."""
         if not (md.spec.resources.gpu and self.manner(md, revision).surge):
             return self._needs_no_turn(md)
-        models = [wish.md for wish in self._store.wishes() if wish.md is not None]
-        seen = [pod_facts.surge(other, self._of(POD, other.metadata.uid)) for other in models]
+        seen = [pod_facts.surge(other, self._of(POD, other.metadata.uid)) for other in self._with_surging_pods()]
         return self._succession.wait_for_turn(md, seen, now, claims=claims)
+
+    def _with_surging_pods(self) -> Iterator[ModelDeployment]:
+        """Few at any time, and each model that rolls out asks for them: what is dear is looked at of these only."""
+        for wish in self._store.wishes():
+            if wish.md is not None and any(
+                kinds.annotation(pod, labels.SURGE) for pod in self._store.made(POD, wish.uid)
+            ):
+                yield wish.md
 
     def _needs_no_turn(self, md: ModelDeployment) -> str:
         self._succession.needs_no_turn(md)

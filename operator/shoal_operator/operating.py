@@ -15,7 +15,7 @@ from shoal_api.modeldeployment import API_VERSION, KIND, ModelDeployment
 from shoal_api.naming import Grant
 from shoal_api.rules import Fault
 from shoal_api.status import Status
-from shoal_operator import happenings, kinds, on_kubernetes, reconciling, rendering, status, unbuilt
+from shoal_operator import happenings, kinds, lease_holding, on_kubernetes, reconciling, rendering, status, unbuilt
 from shoal_operator.api_faults import ApiFault, Foreign, NotLeading, TryAgain, Unreachable
 from shoal_operator.cluster_world import ClusterWorld, Door
 from shoal_operator.happenings import Happening
@@ -84,6 +84,8 @@ class Operating:
         self._ids: dict[str, str] = {}
         self._grants: dict[str, Grant] = {}
         self._grants_of = -1
+        self._in_vain: frozenset[str] = frozenset()
+        """Models that chose a name which another one has, by UID."""
 
     async def work(self) -> None:
         """Work until cancelled; several of these share the queue."""
@@ -100,7 +102,9 @@ class Operating:
         try:
             again = await self._reconcile(uid)
         except NotLeading:
-            return
+            # The Lease is in doubt for a moment, as under an API server that answers slowly; or this reign ends, and
+            # its queue with it.
+            self._queue.add_later(uid, lease_holding.RENEW_SECONDS)
         except (TryAgain, ApiFault, Foreign) as fault:
             self._try_later(uid, str(fault))
         except Exception:  # one model that breaks us must not stop the others; it is seen in log and metrics
@@ -206,6 +210,7 @@ class Operating:
                 if model_id != md.id and self._grants.get(model_id, grants[model_id]) != grants[model_id]:
                     self._queue.add(wish.uid)
             self._grants = grants
+            self._in_vain = frozenset(models[model_id].uid for model_id, grant in grants.items() if grant.taken)
         return self._grants.get(md.id, Grant((), ()))
 
     def _try_later(self, uid: str, why: str) -> None:
@@ -222,15 +227,15 @@ class Operating:
         model = self._ids.pop(uid, None)
         if model is not None and self._store.uid_of(model) in (None, uid):
             self._loads.forget(model)
+            self._metrics.forget(model)
         self._queue.forget(uid)
         self._world.forget(uid)
         # Names that it held are free now.
         if self._grants_of != self._store.names_version:
-            for wish in self._store.wishes():
-                if wish.md is not None and self._grants.get(wish.md.id, Grant((), ())).taken:
-                    self._queue.add(wish.uid)
-        known = {wish.id for wish in self._store.wishes()}
-        self._metrics.keep(known)
+            for other in self._in_vain:
+                wish = self._store.wish(other)
+                if wish is not None and not kinds.is_leaving(wish.manifest):
+                    self._queue.add(other)
 
     def _id(self, uid: str) -> str:
         wish = self._store.wish(uid)

@@ -46,7 +46,8 @@ class OperatorMetrics:
         """Whether this operator acts; one that does not knows nothing about models."""
         self._leading.set(leading)
         if not leading:
-            self.keep(set())
+            for model in tuple(self._models):
+                self.forget(model)
 
     def counted(self, model: str, status: Status) -> None:
         """The numbers of one model."""
@@ -55,12 +56,12 @@ class OperatorMetrics:
         self._ready.labels(model).set(status.ready_replicas)
         self._starting.labels(model).set(status.replicas - status.ready_replicas)
 
-    def keep(self, models: set[str]) -> None:
-        """Forget all models but these."""
-        for model in self._models - models:
+    def forget(self, model: str) -> None:
+        """It is gone."""
+        if model in self._models:
+            self._models.remove(model)
             for gauge in (self._desired, self._ready, self._starting):
                 gauge.remove(model)
-        self._models &= models
 
     def decided(self, reason: str) -> None:
         self._decisions.labels(reason).inc()

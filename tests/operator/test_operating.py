@@ -11,7 +11,8 @@ import pytest
 from fake_cluster import FakeCluster, running
 from reigns import MASTER_KEY, T0, Reign, a_wish, model_uid, settled
 from shoal_api import labels, proof
-from shoal_operator.api_faults import ApiFault
+from shoal_operator import lease_holding
+from shoal_operator.api_faults import ApiFault, NotLeading
 from shoal_operator.kinds import (
     EVENT,
     MADE,
@@ -277,6 +278,42 @@ def test_a_refused_pod_is_tried_again_later_and_says_why() -> None:
     assert condition(cluster)[0] == "True"
 
 
+class Clockwork(asyncio.SelectorEventLoop):
+    """A loop whose clock can be moved."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_look_while_the_lease_is_in_doubt_is_taken_again() -> None:
+    cluster = FakeCluster()
+    cluster.add(a_wish(replicas=1))
+
+    def in_doubt(_method: str, _kind: Kind, _manifest: Manifest) -> ApiFault | None:
+        raise NotLeading
+
+    async def story() -> None:
+        reign, loop = Reign(cluster), asyncio.get_running_loop()
+        assert isinstance(loop, Clockwork)
+        cluster.refuses, sure = in_doubt, cluster.refuses
+        await reign.look()
+        assert cluster.of(POD) == []
+        assert len(reign.queue) == 0
+
+        cluster.refuses = sure
+        loop.ahead += lease_holding.RENEW_SECONDS
+        async with asyncio.timeout(1):
+            uid = await reign.queue.take()
+        await reign.operating.look_at(uid)
+        assert len(cluster.of(POD)) == 1
+        reign.queue.close()
+
+    with asyncio.Runner(loop_factory=Clockwork) as runner:
+        runner.run(story())
+
+
 def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() -> None:
     cluster = settled(
         a_wish("old", model={"source": "file:///models/a", "names": ["gpt"]}),
@@ -301,6 +338,51 @@ def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() ->
     asyncio.run(story())
 
     assert cluster.objects["ModelDeployment", "team", "young"]["status"]["names"] == ["gpt", "mine"]
+
+
+def test_a_claimant_that_is_leaving_waits_for_no_name() -> None:
+    cluster = settled(
+        a_wish("old", model={"source": "file:///models/a", "names": ["gpt"]}),
+        a_wish("young", created="2026-11-21T12:00:30Z", model={"source": "file:///models/a", "names": ["gpt"]}),
+    )
+
+    async def story() -> None:
+        reign = Reign(cluster)
+        await reign.look()
+        young = cluster.objects["ModelDeployment", "team", "young"]
+        leaving = cluster.change(MODEL, young, {"metadata": {"deletionTimestamp": "2026-11-21T12:02:00Z"}})
+        reign.store.saw(MODEL, leaving)
+        reign.store.lost(MODEL, cluster.objects["ModelDeployment", "team", "old"])
+        await reign.operating.look_at("uid-old")
+        await reign.operating.look_at("uid-young")
+        assert len(reign.queue) == 0, "two that are going do not wake each other for ever"
+        reign.queue.close()
+
+    asyncio.run(story())
+
+
+def test_the_numbers_of_a_deleted_model_go_and_those_of_its_successor_stay() -> None:
+    cluster = settled(a_wish("gone"), a_wish("stays"))
+
+    async def story() -> None:
+        reign = Reign(cluster)
+        await reign.look()
+        assert b'model="team/gone"' in reign.metrics.text()
+        gone = cluster.objects["ModelDeployment", "team", "gone"]
+        cluster.remove(MODEL, gone)
+        cluster.add(a_wish("gone", uid="uid-again"))
+        await reign.observe()
+        await reign.operating.look_at("uid-again")
+        await reign.operating.look_at("uid-gone")
+        assert b'model="team/gone"' in reign.metrics.text(), "another model has the name by now"
+        again = cluster.objects["ModelDeployment", "team", "gone"]
+        reign.store.lost(MODEL, again)
+        await reign.operating.look_at("uid-again")
+        assert b'model="team/gone"' not in reign.metrics.text()
+        assert b'model="team/stays"' in reign.metrics.text()
+        reign.queue.close()
+
+    asyncio.run(story())
 
 
 def test_a_permanent_fault_stops_the_tries_and_an_edit_begins_anew() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from shoal_serving.gateway import metrics
 from shoal_serving.gateway.cluster_wire import WatchState
-from shoal_serving.gateway.metrics import Exposition, Histogram, ModelGauges, ModelMetrics, Reading
+from shoal_serving.gateway.exposition import Exposition
+from shoal_serving.gateway.metrics import Histogram, ModelGauges, ModelMetrics, Reading
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
@@ -16,7 +17,8 @@ def text() -> str:
     counted.count_attempt("complete")
     gauges = {"d/m": ModelGauges(1, 2, {"open": 1, "busy": 0, "out": 0}, 3)}
     watches = {"endpointslices": WatchState(3.5, 2, {"Closed": 4})}
-    return Exposition(lambda: Reading({"d/m": counted}, gauges, 5, 6, watches)).text().decode()
+    exposition = Exposition(lambda: Reading({"d/m": counted}, gauges, 5, 6, watches))
+    return b"".join(exposition.pieces()).decode()
 
 
 def test_the_program_shows_what_it_describes() -> None:

@@ -3,22 +3,14 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 import fake_engine
+from facts import soon
 from fake_engine import Call, busy, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, put, soon
+from gateway_process import Client, Gateway, a_route, ask, chat, one_gateway, put
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    flags = ("--max-held-bytes=2000000", "--max-body-bytes=1000000")
-    with a_gateway(tmp_path_factory.mktemp("gateway"), *flags) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway("--max-held-bytes=2000000", "--max-body-bytes=1000000")
 
 
 def waiting(gateway: Gateway) -> float:

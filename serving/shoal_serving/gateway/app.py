@@ -1,9 +1,10 @@
 """The two FastAPI apps: beside the inference paths on the clients' port, and on the internal port."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from fastapi import FastAPI
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from shoal_api.load import LOAD_PATH, LOAD_STREAM_PATH, LoadMessage
@@ -25,7 +26,7 @@ def for_clients(table: Callable[[], RouteTable], keyring: Callable[[], Keyring |
 
 def internal(
     is_ready: Callable[[], bool],
-    metrics: Callable[[], bytes],
+    metrics: Callable[[], Iterator[bytes]],
     load: Callable[[], LoadMessage],
     load_stream: LoadStream,
 ) -> FastAPI:
@@ -42,7 +43,7 @@ def internal(
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return StreamingResponse(_in_turns(metrics()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get(LOAD_PATH)
     async def show_load() -> LoadMessage:
@@ -51,3 +52,10 @@ def internal(
     app.router.routes.append(Route(LOAD_STREAM_PATH, load_stream, methods=["POST"]))
 
     return app
+
+
+async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Whatever else is to be done comes between two pieces."""
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)

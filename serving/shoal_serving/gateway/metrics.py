@@ -1,11 +1,7 @@
-"""What the gateway counts: plain numbers on the hot path, Prometheus' text only when it is asked for."""
+"""What the gateway counts: plain numbers on the hot path; `exposition` writes them down when somebody asks."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
+from collections.abc import Mapping
 
 from shoal_serving.gateway.cluster_wire import WatchState
 
@@ -114,74 +110,3 @@ class Reading:
         self.held_bytes = held_bytes
         self.open_connections = open_connections
         self.watches = watches
-
-
-class Exposition:
-    """Turns readings into Prometheus' text format."""
-
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self._read = read
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-
-    def text(self) -> bytes:
-        """Everything, now."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterable[Metric]:
-        """Called by the registry."""
-        reading = self._read()
-        requests = CounterMetricFamily("shoal_requests", HELP["shoal_requests"], labels=["model", "route", "outcome"])
-        attempts = CounterMetricFamily("shoal_attempts", HELP["shoal_attempts"], labels=["model", "outcome"])
-        for model, counted in reading.models.items():
-            for (route, outcome), count in counted.requests.items():
-                requests.add_metric([model, route, outcome], count)
-            for outcome, count in counted.attempts.items():
-                attempts.add_metric([model, outcome], count)
-        yield requests
-        yield attempts
-        yield from self._gauges(reading)
-        for name, of in (
-            ("shoal_queue_wait_seconds", "queue_wait"),
-            ("shoal_time_to_first_token_seconds", "first_token"),
-            ("shoal_token_gap_seconds", "gap"),
-            ("shoal_added_latency_seconds", "added"),
-            ("shoal_request_duration_seconds", "duration"),
-        ):
-            family = HistogramMetricFamily(name, HELP[name], labels=["model"])
-            for model, counted in reading.models.items():
-                histogram: Histogram = getattr(counted, of)
-                family.add_metric([model], histogram.buckets(), histogram.total)
-            yield family
-        yield from self._watches(reading)
-
-    def _gauges(self, reading: Reading) -> Iterable[Metric]:
-        waiting = GaugeMetricFamily("shoal_requests_waiting", HELP["shoal_requests_waiting"], labels=["model"])
-        in_flight = GaugeMetricFamily("shoal_requests_in_flight", HELP["shoal_requests_in_flight"], labels=["model"])
-        endpoints = GaugeMetricFamily("shoal_endpoints", HELP["shoal_endpoints"], labels=["model", "state"])
-        idle = GaugeMetricFamily(
-            "shoal_upstream_idle_connections", HELP["shoal_upstream_idle_connections"], labels=["model"]
-        )
-        for model, gauges in reading.gauges.items():
-            waiting.add_metric([model], gauges.waiting)
-            in_flight.add_metric([model], gauges.in_flight)
-            idle.add_metric([model], gauges.idle_connections)
-            for state, count in gauges.endpoints.items():
-                endpoints.add_metric([model, state], count)
-        yield from (waiting, in_flight, endpoints, idle)
-        yield GaugeMetricFamily("shoal_held_bytes", HELP["shoal_held_bytes"], value=reading.held_bytes)
-        yield GaugeMetricFamily(
-            "shoal_open_connections", HELP["shoal_open_connections"], value=reading.open_connections
-        )
-
-    def _watches(self, reading: Reading) -> Iterable[Metric]:
-        age = GaugeMetricFamily("shoal_watch_age_seconds", HELP["shoal_watch_age_seconds"], labels=["resource"])
-        losses = CounterMetricFamily("shoal_watch_losses", HELP["shoal_watch_losses"], labels=["resource", "reason"])
-        lists = CounterMetricFamily("shoal_watch_lists", HELP["shoal_watch_lists"], labels=["resource"])
-        for resource, state in reading.watches.items():
-            if state.age_seconds >= 0:
-                age.add_metric([resource], state.age_seconds)
-            lists.add_metric([resource], state.lists)
-            for reason, count in state.losses.items():
-                losses.add_metric([resource, reason], count)
-        yield from (age, losses, lists)

@@ -16,9 +16,9 @@ from shoal_api.routes import RouteDocument
 from shoal_serving.gateway import app, keys, relay, upstream
 from shoal_serving.gateway.access_log import AccessLog
 from shoal_serving.gateway.cluster_source import ClusterSource, child_command
+from shoal_serving.gateway.exposition import Exposition
 from shoal_serving.gateway.keys import NO_KEYS
 from shoal_serving.gateway.load_telling import LoadStream
-from shoal_serving.gateway.metrics import Exposition
 from shoal_serving.gateway.settings import Address, Cluster, Settings
 from shoal_serving.gateway.switchboard import SWEEP_SECONDS, Switchboard, boot_random
 from shoal_serving.gateway.waiting_room import ByteBudget
@@ -72,7 +72,7 @@ async def serve(
 
     client_config = _config(app.for_clients(lambda: switchboard.table, lambda: switchboard.keyring))
     load_stream = LoadStream(switchboard, switchboard.alarm, settings.master_key)
-    internal_config = _config(app.internal(is_ready, exposition.text, switchboard.load, load_stream))
+    internal_config = _config(app.internal(is_ready, exposition.pieces, switchboard.load, load_stream))
     internal_state = ServerState()
 
     def meet() -> asyncio.Protocol:
