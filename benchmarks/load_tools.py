@@ -44,17 +44,9 @@ def wrk(url: str, script: Path, connections: int, seconds: float) -> list[str]:
 
 
 def h2load(url: str, body: Path, headers: dict[str, str], connections: int, seconds: float) -> list[str]:
-    return [*_h2load(url, body, headers, connections), "-D", f"{seconds:.0f}"]
-
-
-def h2load_one(url: str, body: Path, headers: dict[str, str]) -> list[str]:
-    """A single request: how many bytes an answer has."""
-    return [*_h2load(url, body, headers, 1), "-n", "1"]
-
-
-def _h2load(url: str, body: Path, headers: dict[str, str], connections: int) -> list[str]:
     given = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-    return ["h2load", "--h1", "-t", "1", "-c", str(connections), "-d", str(body), *given, url]
+    times = ["-D", f"{seconds:.0f}"]
+    return ["h2load", "--h1", "-t", "1", "-c", str(connections), "-d", str(body), *given, url, *times]
 
 
 def read_wrk(text: str) -> LoadReport:

@@ -16,14 +16,28 @@ def test_a_generated_page_is_the_rendered_one(name: str) -> None:
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "e2e").rglob("*.md")]
-    links = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())]
-
-    broken = [
-        (page.name, target) for page, target in links if "://" not in target and not (page.parent / target).exists()
+    rooms = ("docs", "e2e", "benchmarks")
+    pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in (ROOT / room).rglob("*.md"))]
+    links = [
+        (page, (page.parent / target) if target else page, part)
+        for page in pages
+        for target, part in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text())
+        if "://" not in target
     ]
 
+    assert any(part for _, _, part in links)
+    broken = [
+        (page.name, target.name, part)
+        for page, target, part in links
+        if not target.exists() or (part and part not in _parts(target))
+    ]
     assert broken == []
+
+
+def _parts(page: Path) -> list[str]:
+    """What a link can name of a page: its headings, as forges spell them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_every_reason_for_not_being_ready_has_its_remedy() -> None:

@@ -84,7 +84,7 @@ class Reason(StrEnum):
     """ScalingActive: one of `scaling.schedules` wants more replicas at least than the load needs; the message tells
     which and until when."""
     HELD_BY_WINDOW = "HeldByWindow"
-    """ScalingActive: fewer replicas would do just now, but not on the average of the last minute."""
+    """ScalingActive: fewer replicas would do just now, but not on the average of the last half minute."""
     HELD_BY_DELAY = "HeldByDelay"
     """ScalingActive: fewer replicas would do; they go when that stays so for `scaling.scaleDownDelaySeconds`."""
     HELD_UNTIL_IDLE = "HeldUntilIdle"

@@ -6,7 +6,7 @@ operator's a ReplicaSums now and then. Whoever reads takes what it knows of a me
 versions beside it: a version adds fields, and takes one away only when nobody of the version before reads it.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from pydantic.alias_generators import to_camel
 
 LOAD_PATH = "/load"
@@ -34,6 +34,9 @@ class ModelLoad(_Message):
         default=0, ge=0, description="requests since the gateway began; 0 where it does not count them"
     )
     idle_seconds: float = Field(default=0, ge=0, description="since the last request of it was seen, to the second")
+    callers: dict[str, NonNegativeInt] = Field(
+        default_factory=dict, description="who waits, by priority; nobody where no replica can be reached from here"
+    )
 
 
 class LoadMessage(_Message):
@@ -49,11 +52,28 @@ class LoadMessage(_Message):
     )
 
 
+class Claim(_Message):
+    """What one gateway wants of a model's places."""
+
+    callers: dict[str, NonNegativeInt] = Field(default_factory=dict, description="who waits there, by priority")
+    requests: NonNegativeInt = Field(default=0, description="that wait or run there")
+
+
+class Claims(_Message):
+    """Every gateway at which somebody waits for a model, in an order that is the same for all of them."""
+
+    claims: list[Claim] = Field(default_factory=list)
+    own: NonNegativeInt | None = Field(default=None, description="which of them is the reader's; null: none is")
+
+
 class ReplicaSums(_Message):
-    """What the operator sends back: what the other gateways have in flight."""
+    """What the operator sends back: what the other gateways have in flight, and where callers wait."""
 
     version: int = 1
     elsewhere: dict[str, dict[str, int]] = Field(default_factory=dict, description="by model, by replica")
+    claims: dict[str, Claims] = Field(
+        default_factory=dict, description="by model; only of models for which somebody waits at another gateway"
+    )
 
 
 def is_understood(version: int) -> bool:

@@ -19,6 +19,16 @@ _PARENT = "/[.][.](/|$)"
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 
 
+def _of(scheme: str, shape: str, message: str) -> Rule:
+    """What a source of this scheme looks like."""
+    return Rule(
+        "source",
+        f"!self.source.startsWith('{scheme}') || self.source.matches('{shape}')",
+        lambda m: not m.source.startswith(scheme) or bool(re.search(shape, m.source)),
+        message,
+    )
+
+
 class Credentials(Part):
     """Where the token for a private source is found."""
 
@@ -37,30 +47,15 @@ class Model(Part):
             lambda m: m.source.partition("://")[0] in SOURCE_SCHEMES and "://" in m.source,
             "must begin with one of hf://, pvc://, s3://, oci:// or file:///",
         ),
-        Rule(
-            "source",
-            f"!self.source.startsWith('file://') || self.source.matches('{_FILE}')",
-            lambda m: not m.source.startswith("file://") or bool(re.search(_FILE, m.source)),
-            "a file source is an absolute path with three slashes: file:///models/llama",
-        ),
+        _of("file://", _FILE, "a file source is an absolute path with three slashes: file:///models/llama"),
         Rule(
             "source",
             f"!self.source.startsWith('file://') || !self.source.matches('{_PARENT}')",
             lambda m: not m.source.startswith("file://") or not re.search(_PARENT, m.source),
             "a file source must not contain '..'",
         ),
-        Rule(
-            "source",
-            f"!self.source.startsWith('hf://') || self.source.matches('{_HUB}')",
-            lambda m: not m.source.startswith("hf://") or bool(re.search(_HUB, m.source)),
-            "a Hugging Face source is hf://ORGANISATION/MODEL, optionally with @REVISION",
-        ),
-        Rule(
-            "source",
-            f"!self.source.startsWith('pvc://') || self.source.matches('{_CLAIM}')",
-            lambda m: not m.source.startswith("pvc://") or bool(re.search(_CLAIM, m.source)),
-            "a claim source is pvc://CLAIM/PATH",
-        ),
+        _of("hf://", _HUB, "a Hugging Face source is hf://ORGANISATION/MODEL, optionally with @REVISION"),
+        _of("pvc://", _CLAIM, "a claim source is pvc://CLAIM/PATH"),
         Rule(
             "source",
             f"!self.source.matches('^(s3|oci)://') || self.source.matches('{_BUCKET}')",

@@ -85,7 +85,6 @@ class Metadata(Part):
     uid: str = ""
     generation: int = 1
     creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 

@@ -1,5 +1,6 @@
 """One rule, two judges: each cross-field rule of the CRD is written once as CEL and once as Python, side by side."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -29,6 +30,11 @@ class Rule:
     cel: str
     holds: Callable[[Any], bool]
     message: str
+
+
+def matching(pattern: str, message: str) -> Rule:
+    """A rule for a text: the pattern, which both judges read alike, is found in it."""
+    return Rule("", f"self.matches('{pattern}')", lambda text: bool(re.search(pattern, text)), message)
 
 
 def _keep(rules: tuple[Rule, ...], value: Any) -> None:

@@ -1,13 +1,12 @@
 """A schedule of replicas: when it begins as a cron expression, in which time zone, for how long, how many at least."""
 
-import re
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from shoal_api.rules import Kept, Part, Rule
+from shoal_api.rules import Kept, Part, matching
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -49,25 +48,15 @@ Cron = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
     Kept(
-        Rule(
-            "",
-            f"self.matches('{_CRON}')",
-            lambda cron: bool(re.search(_CRON, cron)),
-            "five fields: minute, hour, day of the month, month and day of the week, such as 0 8 * * MON-FRI",
+        matching(
+            _CRON, "five fields: minute, hour, day of the month, month and day of the week, such as 0 8 * * MON-FRI"
         )
     ),
 ]
 TimeZone = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64),
-    Kept(
-        Rule(
-            "",
-            f"self.matches('{_ZONE}')",
-            lambda zone: bool(re.search(_ZONE, zone)),
-            "a name of the time zone database, such as Europe/Berlin or UTC",
-        )
-    ),
+    Kept(matching(_ZONE, "a name of the time zone database, such as Europe/Berlin or UTC")),
     AfterValidator(_known),
 ]
 

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from client_environments import node_folder, python_of
+from facts import until
 from fake_engine import MASTER_KEY
 from fleet import a_fleet, a_route_to
 from gateway_process import Gateway, a_gateway, a_route
@@ -54,13 +55,6 @@ STEPS = {
     "langchain-openai": ["chats", "streams", "embeds", "responds", *ERRORS],
     "litellm": ["chats", "streams", "embeds", "responds", "messages", *ERRORS],
 }
-
-
-def until(fact: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, "the awaited fact did not come true in time"
-        time.sleep(0.02)
 
 
 class RealReplica:

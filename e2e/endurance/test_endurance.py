@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from facts import DEADLINE_SECONDS, soon
 from fleet import a_fleet, a_route_to
-from gateway_process import DEADLINE_SECONDS, Gateway, a_gateway, chat, soon
+from gateway_process import Gateway, a_gateway, chat
 
 WARM, ALL = 20_000, 100_000
 CONNECTIONS = 32

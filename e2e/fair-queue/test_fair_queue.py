@@ -66,18 +66,18 @@ def _are_known(shoal: Installation, key: str) -> bool:
     return {shoal.cluster.run([*ask, address]) for address in addresses} == {"200"}
 
 
+@pytest.mark.parametrize("other", [0, 1], ids=["one-gateway", "another-gateway"])
 def test_two_hundred_of_one_key_do_not_make_five_of_another_wait(
-    shoal: Installation, story: Models, tmp_path: Path
+    shoal: Installation, story: Models, tmp_path: Path, other: int
 ) -> None:
     story.apply(a_model("fq", *SLOW, queue={"maxInFlightPerReplica": LIMIT}))
     story.wait_ready("fq")
-    # Turns are those of one gateway: two that compete for a full replica take none with each other.
-    one = f"http://{shoal.pods('gateway')[0]['status']['podIP']}:8000/v1"
+    gateways = [f"http://{pod['status']['podIP']}:8000/v1" for pod in shoal.pods("gateway")]
     with keys_of(shoal, story, "loud", "quiet") as (loud, quiet):
         words = ["--tokens", str(TOKENS), "--seconds", "1", "--rate"]
         with (
-            asking(shoal.cluster, tmp_path, one, "fq", *words, "200", key=loud) as flood,
-            asking(shoal.cluster, tmp_path, one, "fq", *words, "5", key=quiet) as drops,
+            asking(shoal.cluster, tmp_path, gateways[0], "fq", *words, "200", key=loud) as flood,
+            asking(shoal.cluster, tmp_path, gateways[other], "fq", *words, "5", key=quiet) as drops,
         ):
             drops.client.wait(120)
             flood.client.wait(180)

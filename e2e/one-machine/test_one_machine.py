@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import psutil
 import pytest
 import yaml
 
+from facts import until
 from held_ports import a_port
 
 MODELS = Path(os.environ["SHOAL_TEST_MODELS"])
@@ -101,13 +102,6 @@ class House:
         return [process for process in below if re.search(pattern, " ".join(process.cmdline()) + " " + process.name())]
 
 
-def until(fact: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
-
-
 LLAMA = a_manifest("tiny-llama", "tiny-llama", ["tiny-llama", "chat"], engine={"args": ["--dtype", "float32"]})
 MINILM = a_manifest("all-minilm", "all-minilm-l6-v2", ["all-minilm-l6-v2", "embed"])
 
@@ -118,8 +112,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     try:
         until(
             lambda: running.process.poll() is not None or any("all models are ready" in s for s in running.said),
-            READY_WITHIN,
             "ready",
+            READY_WITHIN,
         )
         assert running.process.poll() is None, "\n".join(running.said)
         yield running
@@ -205,7 +199,7 @@ def test_a_killed_process_is_healed_without_an_orphan(house: House, victim: str)
     (process, *_) = house.processes_of("tiny-llama", victim)
 
     process.send_signal(signal.SIGKILL)
-    until(lambda: house.replica("tiny-llama")["restarts"] > before["restarts"], 30, f"{victim}: the restart is seen")
+    until(lambda: house.replica("tiny-llama")["restarts"] > before["restarts"], f"{victim}: the restart is seen", 30)
     assert house.replica("tiny-llama")["lastWords"]
     held = house.client.with_options(timeout=READY_WITHIN).chat.completions.create(
         model="chat", messages=[_user("Hello")], max_tokens=4
@@ -219,7 +213,7 @@ def test_a_killed_process_is_healed_without_an_orphan(house: House, victim: str)
 
 def test_to_zero_and_back_loses_no_request(house: House) -> None:
     house.write(LLAMA, MINILM | {"spec": MINILM["spec"] | {"replicas": 0}})
-    until(lambda: not house.model("all-minilm")["replicas"], 60, "the replica is gone")
+    until(lambda: not house.model("all-minilm")["replicas"], "the replica is gone", 60)
     answers: list[int] = []
     asking = threading.Thread(
         target=lambda: answers.append(
@@ -227,7 +221,7 @@ def test_to_zero_and_back_loses_no_request(house: House) -> None:
         )
     )
     asking.start()
-    until(lambda: _waiting(house, "default/all-minilm") == 1, 10, "the request waits")
+    until(lambda: _waiting(house, "default/all-minilm") == 1, "the request waits", 10)
     house.write(LLAMA, MINILM)
     asking.join(READY_WITHIN)
 
@@ -238,13 +232,13 @@ def test_a_broken_edit_leaves_everything_as_it_was(house: House) -> None:
     house.file.write_text("kind: ModelDeployment\nspec: {model: {sauce: x}}\n")
     until(
         lambda: "sauce" in house.status()["manifestFault"] or bool(house.status()["manifestFault"]),
-        20,
         "the fault is told",
+        20,
     )
 
     assert house.client.chat.completions.create(model="chat", messages=[_user("Hello")], max_tokens=2).choices
     house.write(LLAMA, MINILM)
-    until(lambda: not house.status()["manifestFault"], 20, "the fault is gone")
+    until(lambda: not house.status()["manifestFault"], "the fault is gone", 20)
 
 
 def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from facts import until
 from held_ports import a_port
 from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE, ReplicaConfig
@@ -27,15 +27,6 @@ PYTHON = os.environ["SHOAL_ENGINE_PYTHON"]
 KEY = bytes(range(32))
 START_SECONDS = 300.0
 TOKENS, GAP_SECONDS = 60, 0.2
-
-
-def until(fact: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := fact():
-            return found
-        threading.Event().wait(0.05)
-    raise AssertionError(f"not seen within {seconds} s: {what}")
 
 
 class Pod:
@@ -115,7 +106,7 @@ class Gang:
         self.pods = [Pod(home / f"rank{rank}", rank, self.port, head) for rank in (0, 1)]
 
     def ready(self) -> None:
-        until(lambda: all(pod.is_ready for pod in self.pods), "both ranks ready")
+        until(lambda: all(pod.is_ready for pod in self.pods), "both ranks ready", START_SECONDS)
 
     def stream(self) -> list[str]:
         """The events of one answer."""
@@ -140,7 +131,7 @@ def gang(tmp_path: Path) -> Iterator[Gang]:
 def test_a_gang_comes_up_as_one_serves_as_one_and_drains_as_one(gang: Gang) -> None:
     first, second = gang.pods
     second.start()
-    until(lambda: any("waits for rank 0" in sentence for _, sentence in second.reports), "rank 1 waits")
+    until(lambda: any("waits for rank 0" in sentence for _, sentence in second.reports), "rank 1 waits", START_SECONDS)
     first.start()
     gang.ready()
     assert "rank 0 runs on 127.0.0.2, rank 1 runs on 127.0.0.3" in first.log

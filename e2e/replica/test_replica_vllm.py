@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from facts import until
 from held_ports import a_port
 from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE, ReplicaConfig
@@ -32,15 +33,6 @@ MODELS = Path(os.environ["SHOAL_TEST_MODELS"])
 KEY = bytes(range(32))
 START_SECONDS = 300.0
 GREEDY = {"model": "tiny-llama", "prompt": "once upon a time", "temperature": 0, "ignore_eos": True}
-
-
-def until(fact: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := fact():
-            return found
-        threading.Event().wait(0.05)
-    raise AssertionError(f"not seen within {seconds} s: {what}")
 
 
 class Replica:
@@ -94,7 +86,7 @@ class Replica:
         return [report["stage"] for report in self.reports]
 
     def ready(self) -> "Replica":
-        until(lambda: self.stages[-1:] in (["Ready"], ["Failed"]), "ready")
+        until(lambda: self.stages[-1:] in (["Ready"], ["Failed"]), "ready", START_SECONDS)
         assert self.stages[-1] == "Ready", self.reports[-1]
         return self
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from storykit import real_engine
+from storykit import reactions, real_engine
 from storykit.installation import Installation
 from storykit.ledger import asking
+from storykit.ledger_client import Entry
 from storykit.models import Models, a_model
 
 pytestmark = pytest.mark.cluster
@@ -14,6 +15,14 @@ pytestmark = pytest.mark.cluster
 IDLE_SECONDS = 10
 ROUNDS = 2
 SELF_TESTS = 1
+
+
+def _tell(shoal: Installation, story: Models, name: str, entries: list[Entry], pods: reactions.PodTimes) -> None:
+    """Print the way of the request that woke it, every step of it."""
+    woken = [each for each in reactions.decisions(shoal, story, name) if each.reason == "Woken"]
+    seen = reactions.reaction(entries, woken, pods, 0.0)
+    print(f"{seen}; {reactions.lost(entries)} of {len(entries)} lost")
+    assert None not in (seen.decided, seen.made, seen.ready, seen.first_token), f"a step was not seen: {seen}"
 
 
 def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, story: Models, tmp_path: Path) -> None:
@@ -25,12 +34,15 @@ def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, s
     assert not story.pods("zz"), "nobody asked yet"
 
     for _ in range(ROUNDS):
-        with asking(shoal.cluster, tmp_path, shoal.url, "zz", "--rate", "5", "--seconds", "6", key=shoal.key) as ledger:
+        words = ("--stream", "--rate", "5", "--seconds", "6")
+        with (
+            reactions.watching(story, "zz") as pods,
+            asking(shoal.cluster, tmp_path, shoal.url, "zz", *words, key=shoal.key) as ledger,
+        ):
             ledger.client.wait(120)
             entries = ledger.all_ok()
         assert len(entries) == 30
-        first = min(entries, key=lambda entry: entry.began)
-        print(f"the request that woke it was answered after {first.ended - first.began:.1f} s")
+        _tell(shoal, story, "zz", entries, pods)
         seconds = story.until(lambda: not story.pods("zz"), "no pod is left", IDLE_SECONDS + 60, "zz")
         print(f"its pod was gone {seconds:.1f} s after the last answer")
         assert seconds >= IDLE_SECONDS - 2, "it stays while it is not idle for long enough"
@@ -55,15 +67,17 @@ def test_200_requests_reach_a_real_engine_once_each(shoal: Installation, story: 
         story.apply(manifest)
         story.wait_reason("zr", "ScalingActive", "FollowsLoad")
         for _ in range(ROUNDS):
-            words = ["--rate", "5", "--seconds", "20", "--patience", "300"]
-            with asking(shoal.cluster, tmp_path, shoal.url, "zr", *words, key=shoal.key) as ledger:
+            words = ("--stream", "--rate", "5", "--seconds", "20", "--patience", "300")
+            with (
+                reactions.watching(story, "zr") as pods,
+                asking(shoal.cluster, tmp_path, shoal.url, "zr", *words, key=shoal.key) as ledger,
+            ):
                 ledger.client.wait(real_engine.START_SECONDS)
                 entries = ledger.all_ok()
             assert len(entries) == 200 / ROUNDS
             finished = real_engine.finished_requests(story, "zr")
             assert finished == len(entries) + SELF_TESTS, "each was run once"
-            first = min(entries, key=lambda entry: entry.began)
-            print(f"the request that woke it was answered after {first.ended - first.began:.1f} s")
+            _tell(shoal, story, "zr", entries, pods)
             seconds = story.until(lambda: not story.pods("zr"), "no pod is left", IDLE_SECONDS + 60, "zr")
             print(f"its pod was gone {seconds:.1f} s after the last answer")
         story.delete("zr")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from shoal_operator import kinds, pod_facts
+from shoal_operator import hindrances, kinds, pod_facts
 from shoal_operator.api_faults import ApiFault
 from shoal_operator.kinds import EVENT, NODE, Kind, Listing, Manifest
 
@@ -51,7 +51,7 @@ class Complaints:
             elif now >= self._ask_at(pod):
                 words = await self._mount_words(pod)
                 self._heard[uid] = _Heard(words, now + timedelta(seconds=AGAIN_SECONDS))
-            if pod_facts.missing_resources(pod):
+            if hindrances.missing_resources(pod):
                 await self._read_nodes(now)
 
     def mount_words(self) -> dict[str, str]:
@@ -105,7 +105,3 @@ class Complaints:
                 if "/" in resource and str(amount).isdecimal():
                     most[resource] = max(most.get(resource, 0), int(amount))
         self._gpus = most
-
-
-def _time_of(event: Manifest) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -1,4 +1,4 @@
-"""The door to the gateways: dials each of them, hears its load, tells it what the others have in flight."""
+"""The door to the gateways: dials each of them, hears its load, tells it what the others have in flight or waiting."""
 
 import asyncio
 import json
@@ -128,10 +128,14 @@ class Loads:
                 yield _read(line)
 
     def _tell_sums(self, writer: asyncio.StreamWriter, name: str) -> None:
-        """After each of its messages a gateway learns what the others have in flight."""
+        """After each of its messages a gateway learns what the others have in flight, and where callers wait."""
         if writer.transport.get_write_buffer_size():
             return  # it does not read; the next sums are newer
-        sums = ReplicaSums(version=treaty.VERSION, elsewhere=self._merger.elsewhere(name))
+        sums = ReplicaSums(
+            version=treaty.VERSION,
+            elsewhere=self._merger.elsewhere(name),
+            claims=self._merger.claims(name, self._clock()),
+        )
         line = sums.model_dump_json(by_alias=True).encode() + b"\n"
         writer.write(b"%x\r\n%b\r\n" % (len(line), line))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from shoal_api.load import LoadMessage, ModelLoad
+from shoal_api.load import Claim, Claims, LoadMessage, ModelLoad
 from shoal_operator.load import HISTORY_SECONDS, Load, Sample
 
 SILENT_SECONDS = 3.0
@@ -139,6 +139,23 @@ class Merger:
                     if load.in_flight_by_replica:
                         _add(sums.setdefault(model, {}), load.in_flight_by_replica)
         return sums
+
+    def claims(self, name: str, now: datetime) -> dict[str, Claims]:
+        """Where callers wait, by model, as this gateway is told it; whoever is silent claims nothing."""
+        found: dict[str, list[tuple[str, Claim]]] = {}
+        for other, told in sorted(self._told.items()):
+            if told.is_heard(now):
+                for model, load in told.models.items():
+                    if load.callers:
+                        claim = Claim(callers=load.callers, requests=load.waiting + load.in_flight)
+                        found.setdefault(model, []).append((other, claim))
+        claims = {}
+        for model, there in found.items():
+            names = [other for other, _ in there]
+            if names != [name]:
+                own = names.index(name) if name in names else None
+                claims[model] = Claims(claims=[claim for _, claim in there], own=own)
+        return claims
 
     def forget(self, models: Iterable[str]) -> None:
         """These models are no more."""

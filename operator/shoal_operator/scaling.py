@@ -17,20 +17,22 @@ from shoal_operator.schedules import Floor
 class Tuning:
     """What is the same for every model. docs/reference/autoscaling.md shows what other values would do."""
 
-    stable_seconds: float = 60.0
-    panic_seconds: float = 6.0
-    panic_threshold: float = 2.0
-    """Times the target: over it the load is a surge, and nothing goes until it is over for a stable window."""
+    stable_seconds: float = 30.0
+    """Over so long the average of the load, too, must need fewer before any replica goes."""
     rise_seconds: float = 2.0
     """A load that was over the target for less buys no replica."""
     calm_seconds: float = 20.0
     """Nor for less than this where nobody waits and it is little over the target: noise buys what soon goes again."""
     far_over: float = 1.25
     """Times the target: more is not little."""
-    flow_seconds: float = 10.0
+    flow_seconds: float = 5.0
     """So far back arrivals are counted to see what the running requests will become."""
-    clear_seconds: float = 30.0
+    clear_seconds: float = 120.0
     """In so much time new replicas should work off what waits: requests that wait do not all need a place at once."""
+    wake_seconds: float = 30.0
+    """The same where nobody serves: those have waited for a whole start when it begins."""
+    lapse_seconds: float = 15.0
+    """A load that is not known for less only stops the delay before going down; after longer it begins anew."""
 
 
 Need = tuple[datetime, int]
@@ -44,7 +46,8 @@ class Memory:
     """When the last request was seen."""
     needs: tuple[Need, ...] = ()
     """How many were needed, from each of these moments on; as far back as the delay before going down."""
-    surge_until: datetime | None = None
+    frozen_since: datetime | None = None
+    """When the load of a gateway began to be missing that is still missing."""
     service_seconds: float | None = None
     """How long a request ran when that could last be told."""
     load_told: datetime | None = None
@@ -94,6 +97,7 @@ def _follow(
     scaling: Scaling, floor: Floor, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
 ) -> Decision:
     memory = replace(memory, busy_at=_busy_at(load, memory, now))
+    memory = _frozen_or_thawed(memory, load, now, tuning)
     within = _clamp(current, scaling)
     if within != current:
         memory = replace(memory, needs=())
@@ -106,10 +110,9 @@ def _follow(
         return Decision(current, Reason.NO_LOAD_DATA, load.unknown_because, memory)
     seconds = loads.service_seconds(load.samples, now) or memory.service_seconds
     memory = replace(memory, service_seconds=seconds)
-    memory = replace(memory, surge_until=_surge_until(current, load, memory, scaling.target_load, now, tuning))
     decision = _rise(scaling, current, ready, load, memory, now, tuning)
     if decision is None:
-        decision = _fall(scaling, current, load, memory, now, tuning)
+        decision = _fall(scaling, current, ready, load, memory, now, tuning)
     return replace(decision, follows_load=not load.silent)
 
 
@@ -122,7 +125,7 @@ def _rise(
     if not loads.covers(load.samples, seconds, now):
         return None
     counted = loads.least(load.samples, seconds, now)
-    needed = _needed(_work(load, seconds, memory, now, tuning), target)
+    needed = _needed(_work(load, seconds, ready, memory, now, tuning), target)
     wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
@@ -143,10 +146,12 @@ def _lasting(current: int, ready: int, load: Load, target: int, now: datetime, t
     return tuning.rise_seconds if is_urgent else tuning.calm_seconds
 
 
-def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datetime, tuning: Tuning) -> Decision:
+def _fall(
+    scaling: Scaling, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision:
     """Fewer, where that has been enough for long; else as many as now, and why."""
     if load.missing:
-        return _frozen(current, load, replace(memory, needs=()))
+        return _frozen(current, load, memory)
     floor = min(max(scaling.min_replicas, 1), current)
     if current and not scaling.min_replicas and load.newest.load == 0 and memory.busy_at is not None:
         idle = (now - memory.busy_at).total_seconds()
@@ -158,15 +163,14 @@ def _fall(scaling: Scaling, current: int, load: Load, memory: Memory, now: datet
     target = scaling.target_load
     # A crowd of a few seconds that the replicas carry is no reason for more of them, and one to keep them.
     seconds = tuning.rise_seconds
-    lately = _needed(_work(load, seconds, memory, now, tuning), target)
+    lately = _needed(_work(load, seconds, ready, memory, now, tuning), target)
     stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)
-    in_surge = memory.surge_until is not None and now < memory.surge_until
-    if in_surge or not loads.covers(load.samples, tuning.stable_seconds, now):
-        return _steady(scaling, current, load, replace(memory, needs=()), in_surge)
+    if not loads.covers(load.samples, tuning.stable_seconds, now):
+        return _steady(scaling, current, load, replace(memory, needs=()))
     memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
     if wanted >= current:
-        return _steady(scaling, current, load, memory, in_surge)
+        return _steady(scaling, current, load, memory)
     return _lower(scaling, current, wanted, load, memory, now)
 
 
@@ -183,7 +187,7 @@ def _lower(scaling: Scaling, current: int, wanted: int, load: Load, memory: Memo
     delay = scaling.scale_down_delay_seconds
     needs = memory.needs
     most = max(need for _, need in needs)
-    # Before the first of them nothing was noted: a restart, a surge or a gateway that fell silent.
+    # Before the first of them nothing was noted: a restart, or a gateway that fell silent for long.
     left = delay - (now - needs[0][0]).total_seconds()
     if left > 0 or most >= current:
         because = f"fewer would do; they go when that stays so for {delay} s"
@@ -208,15 +212,27 @@ def _noted(needs: tuple[Need, ...], need: int, delay: float, now: datetime) -> t
     return tuple(kept)
 
 
-def _steady(scaling: Scaling, current: int, load: Load, memory: Memory, in_surge: bool) -> Decision:
+def _frozen_or_thawed(memory: Memory, load: Load, now: datetime, tuning: Tuning) -> Memory:
+    """While nobody knows the load the delay stands still, and goes on where it stood; after long it begins anew."""
+    since = memory.frozen_since
+    if load.missing or not load.samples:
+        return memory if since is not None else replace(memory, frozen_since=now)
+    if since is None:
+        return memory
+    gap = now - since
+    if gap.total_seconds() > tuning.lapse_seconds:
+        return replace(memory, frozen_since=None, needs=())
+    return replace(memory, frozen_since=None, needs=tuple((min(at + gap, now), need) for at, need in memory.needs))
+
+
+def _steady(scaling: Scaling, current: int, load: Load, memory: Memory) -> Decision:
     """As many as now. The sentence holds no number that changes from second to second: it stands in a condition."""
     newest = _needed(load.newest.load, scaling.target_load)
     if newest > scaling.max_replicas:
         because = f"the load needs more than maxReplicas {scaling.max_replicas} at target {scaling.target_load}"
         return Decision(current, Reason.AT_MAXIMUM, because, memory)
     if current > max(newest, scaling.min_replicas, 1):
-        what = "a surge is not over for a minute" if in_surge else "the average of a whole minute does not say so yet"
-        because = f"fewer than {current} would do just now; {what}"
+        because = f"fewer than {current} would do just now; the average of half a minute does not say so yet"
         return Decision(current, Reason.HELD_BY_WINDOW, because, memory, look_again_after=1.0)
     if current == 0:
         return Decision(0, Reason.FOLLOWS_LOAD, "nobody asks; the first request starts a replica", memory)
@@ -245,7 +261,7 @@ def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
     return max(known)
 
 
-def _work(load: Load, seconds: float, memory: Memory, now: datetime, tuning: Tuning) -> float:
+def _work(load: Load, seconds: float, ready: int, memory: Memory, now: datetime, tuning: Tuning) -> float:
     """The load that must be carried: what runs, or will run as requests come now, and a share of what waits.
 
     Never more than the smallest load of the last seconds; as much where nobody knows how long a request runs.
@@ -255,7 +271,8 @@ def _work(load: Load, seconds: float, memory: Memory, now: datetime, tuning: Tun
         return counted
     waiting, running = loads.least_of_each(load.samples, seconds, now)
     flow = loads.rate(load.samples, tuning.flow_seconds, now) * memory.service_seconds
-    return min(counted, max(running, flow) + waiting * memory.service_seconds / tuning.clear_seconds)
+    clear = tuning.clear_seconds if ready else tuning.wake_seconds
+    return min(counted, max(running, flow) + waiting * memory.service_seconds / clear)
 
 
 def _flow(load: Load, seconds: float, memory: Memory, now: datetime) -> float:
@@ -263,16 +280,6 @@ def _flow(load: Load, seconds: float, memory: Memory, now: datetime) -> float:
     if memory.service_seconds is None:
         return loads.mean(load.samples, seconds, now)
     return loads.rate(load.samples, seconds, now) * memory.service_seconds
-
-
-def _surge_until(
-    current: int, load: Load, memory: Memory, target: int, now: datetime, tuning: Tuning
-) -> datetime | None:
-    """A load far over what the replicas wanted so far should carry keeps them all for a while."""
-    surge = loads.mean(load.samples, tuning.panic_seconds, now)
-    if current and surge >= tuning.panic_threshold * target * current:
-        return now + timedelta(seconds=tuning.stable_seconds)
-    return memory.surge_until
 
 
 def _needed(load: float, target: int) -> int:

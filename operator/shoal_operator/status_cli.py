@@ -36,9 +36,9 @@ def add(commands: Commands, say: Say) -> None:
         description="What the replicas of a model print, on a cluster or, where a `shoal up` of this user serves the "
         "model, on this machine.",
     )
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as long as they run")
+    logs.add_argument("-f", "--follow", action="store_true", help="on a cluster: go on as long as they run")
     logs.add_argument("--tail", type=int, default=100, metavar="LINES", help="of each replica (default %(default)s)")
-    logs.add_argument("--previous", action="store_true", help="of the run before, which ended")
+    logs.add_argument("--previous", action="store_true", help="on a cluster: of the run before, which ended")
     flags.add_model(logs)
     logs.set_defaults(run=lambda given, environment: _logs(given, environment, say))
 

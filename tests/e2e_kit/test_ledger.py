@@ -2,17 +2,19 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from facts import until
 from held_ports import a_port
 from localkube.access import Access
-from storykit import ledger
+from storykit import ledger, load
+from storykit.installation import Installation
+from storykit.load import Pace
 
 HERE = Access(kubeconfig=Path("/nowhere"), entry=(), environment={}, is_local=False)
 
@@ -32,13 +34,6 @@ def answers(url: str) -> bool:
         return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx2.TransportError:
         return False
-
-
-def until(fact: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def order(url: str, **fault: object) -> None:
@@ -88,3 +83,16 @@ def test_a_client_that_is_told_to_stop_finishes_what_it_began(tmp_path: Path) ->
 
     assert {entry.outcome for entry in entries} == {"ok"}
     assert [entry.number for entry in sorted(entries, key=lambda entry: entry.number)] == list(range(len(entries)))
+
+
+def test_a_steady_load_goes_on_and_one_bad_end_is_told(tmp_path: Path) -> None:
+    with engine() as url:
+        shoal = Installation(HERE, f"{url}/v1", key="")
+        with load.steady(shoal, tmp_path, "m", streams=Pace(20, 5), answers=Pace(20, 3)) as under:
+            under.goes_on(3)
+            under.all_ok(5)
+        with load.steady(shoal, tmp_path, "m", streams=Pace(20, 5), answers=Pace(20, 3)) as under:
+            order(url, kind="cut", after=3)
+            until(lambda: under.streams.count("cut"))
+            with pytest.raises(AssertionError, match="cut"):
+                under.all_ok(5)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from one_machine_up import COMMAND, until
+from facts import until
+from one_machine_up import COMMAND
 from shoal_operator import engines
 from shoal_operator.engines import CannotInstall
 
@@ -82,8 +83,8 @@ def test_a_program_that_was_kept_ends_with_its_starter(tmp_path: Path) -> None:
         f"subprocess.run(child.kept([sys.executable, '-c', {sleeper!r}]))"
     )
     starter = subprocess.Popen([sys.executable, "-c", program])
-    pid = int(until(lambda: pid_file.read_text() if pid_file.exists() else None))
+    pid = int(until(lambda: pid_file.read_text() if pid_file.exists() else ""))
     starter.send_signal(signal.SIGKILL)
     starter.wait()
 
-    until(lambda: not Path(f"/proc/{pid}").exists() or None)
+    until(lambda: not Path(f"/proc/{pid}").exists())

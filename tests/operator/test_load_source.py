@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import MASTER_KEY, engines
-from gateway_process import Gateway, a_gateway, a_route, ask, chat, soon
+from gateway_process import Gateway, a_gateway, a_route, ask, chat
 from shoal_api import proof
 from shoal_api.load import LOAD_STREAM_PATH, VERSION
 from shoal_operator import merging

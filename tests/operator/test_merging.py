@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from builders import a_model
 from replicas import T0
-from shoal_api.load import VERSION, LoadMessage, ModelLoad
+from shoal_api.load import VERSION, Claim, Claims, LoadMessage, ModelLoad
+from shoal_operator import scaling
 from shoal_operator.load import Load
 from shoal_operator.merging import Gateway, Merger, OutOfOrder
 
@@ -95,6 +97,38 @@ def test_a_model_nobody_asked_for_has_no_load_which_is_known() -> None:
 
     load = told.load()
     assert (load.newest.load, load.missing, load.samples[0].at) == (0, (), T0)
+
+
+def waits(count: int, callers: dict[str, int], runs: int = 0) -> ModelLoad:
+    return ModelLoad(waiting=count, in_flight=runs, callers=callers)
+
+
+def test_each_gateway_is_told_where_callers_wait_in_the_same_order() -> None:
+    told = Gateways("a", "b", "c")
+    told.tell("b", m=waits(200, {"normal": 2}, 4), alone=waits(3, {"low": 1}))
+    told.tell("a", m=waits(5, {"high": 1}))
+    told.tell("c", m=running(2), alone=running(1))
+    there = [
+        Claim(callers={"high": 1}, requests=5),
+        Claim(callers={"normal": 2}, requests=204),
+    ]
+
+    assert told.merger.claims("a", told.now)["default/m"] == Claims(claims=there, own=0)
+    assert told.merger.claims("b", told.now) == {"default/m": Claims(claims=there, own=1)}, "nobody else wants alone"
+    assert told.merger.claims("c", told.now)["default/m"] == Claims(claims=there, own=None)
+    assert told.merger.claims("c", told.now)["default/alone"].claims == [Claim(callers={"low": 1}, requests=3)]
+
+
+def test_who_is_silent_claims_no_place_and_neither_does_a_gateway_from_before_there_were_claims() -> None:
+    told = Gateways("a", "b", "old")
+    told.tell("a", m=waits(5, {"normal": 1}))
+    told.tell("b", m=waits(5, {"normal": 1}))
+    told.tell("old", m=running(4, waiting=9))
+    assert len(told.merger.claims("a", told.now)["default/m"].claims) == 2
+    told.pass_time(3, "a", "old")
+
+    assert told.merger.claims("a", told.now) == {}
+    assert told.merger.claims("b", told.now)["default/m"].own is None
 
 
 def test_one_that_is_silent_and_ready_keeps_its_load_for_ever_and_is_named() -> None:
@@ -257,3 +291,23 @@ def test_a_forgotten_model_leaves_nothing() -> None:
     told.merger.forget(["default/m"])
 
     assert told.load().busy_at is None
+
+
+def test_messages_that_come_late_now_and_then_stop_the_way_down_only_for_as_long_as_they_are_missing() -> None:
+    scaling_rule = {"minReplicas": 1, "maxReplicas": 4, "targetLoad": 12, "scaleDownDelaySeconds": 30}
+    spec = a_model(scaling=scaling_rule).spec
+    told = Gateways("a", "b")
+    told.tell("a", m=running(5))
+    told.tell("b", m=running(0))
+    told.pass_time(60, "a", "b")
+    memory, frozen, seconds = scaling.FRESH, 0, 0
+    while (decision := scaling.decide(spec, 4, 4, told.load(), memory, told.now)).replicas == 4:
+        assert seconds < 120
+        memory, frozen = decision.memory, frozen + bool(told.load().missing)
+        # The message of b that is due at the eighth second of any ten comes three seconds late.
+        told.pass_time(1, *("ab" if seconds % 10 < 7 else "a"))
+        seconds += 1
+
+    assert frozen >= 3, "nothing went while b was missing"
+    assert decision.replicas == 1
+    assert seconds == 30 + frozen

@@ -1,5 +1,6 @@
 """How many replicas: stories over time. Each moves `now` in half seconds, as the load stream and the clock would."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,39 @@ def test_a_load_over_the_target_is_believed_the_sooner_the_worse_it_is(
     assert story.current == wanted
 
 
+@pytest.mark.parametrize(
+    ("service_seconds", "ready", "running", "replicas"),
+    [
+        (None, 1, 8, 7),  # nobody knows how long a request runs: heads
+        (10.0, 1, 8, 2),  # 480 s of work in 120 s: four, beside the eight that run
+        (60.0, 1, 8, 4),
+        (10.0, 0, 0, 2),  # who has waited for a whole start waits for half a minute more: sixteen
+        (60.0, 0, 0, 6),  # never more than one for each of the target
+    ],
+)
+def test_a_queue_is_work_once_it_is_known_how_long_a_request_runs(
+    service_seconds: float | None, ready: int, running: int, replicas: int
+) -> None:
+    load = Load((Sample(T0 - timedelta(seconds=30), 48, running),))
+    memory = replace(FRESH, service_seconds=service_seconds)
+
+    decision = scaling.decide(a_model(scaling=ONE_AT_LEAST | {"targetLoad": 8}).spec, 1, ready, load, memory, T0)
+
+    assert decision.replicas == replicas
+
+
+@pytest.mark.parametrize(("a_second", "replicas"), [(0, 3), (4, 5)])
+def test_what_arrives_will_run(a_second: int, replicas: int) -> None:
+    samples = [
+        Sample(T0 - timedelta(seconds=ago), 30 - a_second * ago, 16, 100 - a_second * ago) for ago in range(6, -1, -1)
+    ]
+    memory = replace(FRESH, service_seconds=10.0)
+
+    decision = scaling.decide(a_model(scaling=ONE_AT_LEAST | {"targetLoad": 8}).spec, 1, 1, Load(samples), memory, T0)
+
+    assert decision.replicas == replicas
+
+
 def test_from_zero_the_first_held_request_counts_at_once_and_so_does_the_crowd_behind_it() -> None:
     story = Story(RULE).goes_on(10)
     assert (story.current, story.last.because) == (0, "nobody asks; the first request starts a replica")
@@ -152,15 +186,15 @@ def test_a_spike_below_what_is_there_keeps_as_many_as_it_needed() -> None:
     assert story.current == 1
 
 
-def test_a_surge_far_over_the_target_keeps_everything_for_a_minute() -> None:
+def test_without_a_delay_a_crowd_that_is_over_keeps_what_the_average_of_half_a_minute_needs() -> None:
     at_most = ONE_AT_LEAST | {"maxReplicas": 2, "scaleDownDelaySeconds": 0}
     story = Story(at_most, current=2).goes_on(61, 2).goes_on(10, 60)
     assert story.last.reason is Reason.AT_MAXIMUM
-    story.goes_on(30, 2)
+    story.goes_on(20, 2)
 
     assert (story.current, story.last.reason) == (2, Reason.HELD_BY_WINDOW)
-    assert "surge" in story.last.because
-    story.goes_on(60, 2)
+    assert "half a minute" in story.last.because
+    story.goes_on(15, 2)
     assert story.current == 1
 
 
@@ -216,6 +250,40 @@ def test_a_silent_gateway_freezes_the_way_down_and_says_so(load: int) -> None:
     assert story.current == 5, "the delay begins when it speaks again"
     story.goes_on(500, load)
     assert story.current == (1 if load else 0)
+
+
+def test_a_gateway_that_is_late_now_and_then_does_not_prolong_the_delay_for_ever() -> None:
+    rule = ONE_AT_LEAST | {"scaleDownDelaySeconds": 30}
+    story = Story(rule, current=5).goes_on(85, 4).goes_on(5, 20)
+    begin = story.now
+    silent = 0.0
+    while story.current == 5:
+        assert (story.now - begin).total_seconds() < 90
+        story.goes_on(6, 4).silent_for(2, "gateway b")
+        silent += 2.5
+
+    known = (story.now - begin).total_seconds() - silent
+    assert 30 <= known < 30 + 8, "the seconds in which it was silent do not count, the others do"
+
+
+@pytest.mark.parametrize(("silent", "current"), [(14, 1), (16, 5)])
+def test_after_a_moment_of_silence_the_delay_goes_on_and_after_long_it_begins_anew(silent: int, current: int) -> None:
+    story = Story(ONE_AT_LEAST, current=5).goes_on(70, 4)
+    assert (story.current, story.last.reason) == (5, Reason.HELD_BY_DELAY)
+    story.silent_for(silent, "gateway b")
+    assert story.current == 5
+    story.goes_on(30, 4)
+
+    assert story.current == current, "forty of the sixty seconds were over"
+
+
+def test_what_was_needed_while_a_gateway_was_silent_keeps_the_replicas_for_the_delay() -> None:
+    story = Story(ONE_AT_LEAST, current=2).goes_on(120, 4).silent_for(2, "b")
+    story.load = Load((*story.load.samples, Sample(story.now, 0, 20)), story.now)
+    story.silent_for(4, "b")
+    assert story.current == 5
+    story.goes_on(58, 4)
+    assert story.current == 5
 
 
 def test_a_silent_gateway_does_not_stop_the_way_up() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from one_machine_up import COMMAND, Up, a_file_model, until, up
+from facts import until
+from one_machine_up import COMMAND, Up, a_file_model, up
 from shoal_operator.supervised import HOST
 
 
@@ -65,7 +66,7 @@ def test_a_killed_replica_program_is_healed_and_its_orphan_ended(tmp_path: Path)
         [orphan] = until(program.children)
 
         program.kill()
-        until(lambda: not orphan.is_running() or None)
+        until(lambda: not orphan.is_running())
         running.until_said("ended by SIGKILL")
         [again] = running.until_ready()
 
@@ -85,7 +86,7 @@ def test_a_killed_keeper_leaves_neither_program_nor_orphan(tmp_path: Path) -> No
 
         keeper.kill()
 
-        until(lambda: not (program.is_running() or orphan.is_running()) or None)
+        until(lambda: not (program.is_running() or orphan.is_running()))
         running.until_said("reason=StraysEnded")
         assert running.until_ready()[0].restarts == 1
 
@@ -181,14 +182,14 @@ def test_edits_of_the_file_are_carried_out_and_broken_ones_are_not(tmp_path: Pat
         assert len(running.replicas()) == 2
 
         running.write(a_file_model(tmp_path, replicas=0))
-        until(lambda: not running.replicas() or None, running.said)
+        until(lambda: not running.replicas(), running.said)
         running.until_said("reason=AtZero")
         running.write(a_file_model(tmp_path, replicas=1), a_file_model(tmp_path, "two"))
         running.until_ready(1)
         running.until_ready(1, "two")
 
         running.write(a_file_model(tmp_path, replicas=1))
-        until(lambda: not running.replicas("two") or None, running.said)
+        until(lambda: not running.replicas("two"), running.said)
         assert running.until_ready(1)
         assert running.end(signal.SIGTERM) == 0
 

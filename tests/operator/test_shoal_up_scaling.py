@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from one_machine_up import Up, a_file_model, until, up
+from facts import until
+from one_machine_up import Up, a_file_model, up
 from shoal_operator.supervised import HOST
 
 QUICK = ["--simulate-gap-seconds", "0.01", "--simulate-answer-tokens", "20"]
@@ -51,7 +52,7 @@ def test_a_crowd_wakes_as_many_as_it_needs_and_the_last_one_leaves_nothing(tmp_p
         assert "needs" in said
         assert "3 wanted" in said, "as many as the waiting need, capped at maxReplicas"
         running.until_said("reason=Idle")
-        until(lambda: running.replicas() == [] or None, running.said)
+        until(lambda: running.replicas() == [], running.said)
         assert ask(running, 12) == 200, "and back"
 
 
@@ -60,14 +61,14 @@ def test_a_request_that_meets_the_last_replica_on_its_way_out_is_not_lost(tmp_pa
         running.until_said("starts when somebody asks")
         for number in range(3):
             assert ask(running, number) == 200
-            until(lambda: wanted(running) == 0 or None, running.said)
+            until(lambda: wanted(running) == 0, running.said)
             # The replica has been told to go and is still there: it drains for two seconds.
             assert running.replicas() != []
             assert ask(running, 100 + number) == 200
         # On a busy machine a request may come before the replica was told to go, and wakes nobody.
         assert running.said().count("reason=Woken") >= 2
         log = running.home / "run" / str(running.port) / "logs" / "gateway.log"
-        until(lambda: log.read_text().count("outcome=ok") == 6 or None)
+        until(lambda: log.read_text().count("outcome=ok") == 6)
         assert log.read_text().count("attempts=1 ") == 6, "each went to an engine once"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster_objects import a_model
-from gateway_process import soon
+from facts import soon
 from shoal_api.routes import ModelRoute
 from shoal_serving.gateway import cluster_routes, cluster_wire
 from shoal_serving.gateway.cluster_source import ClusterSource

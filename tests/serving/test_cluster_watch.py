@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cluster_objects import a_model, a_slice, an_endpoint
+from facts import soon
 from fake_kube import MODELS, SLICES, FakeKube, a_cluster
-from gateway_process import soon
 from shoal_serving.gateway import cluster_watch
 from shoal_serving.gateway.cluster_watch import Api, Feed, Pace, Resource, Watch
 

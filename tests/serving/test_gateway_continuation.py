@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cut_streams import CHAT, TEXT, Replicas, Seen, a_prompt, replicas, seen
-from gateway_process import Answer, Client, Gateway, a_gateway, ask, nothing_is_left, soon
+from facts import soon
+from gateway_process import Answer, Client, Gateway, ask, nothing_is_left, one_gateway
 from shoal_serving.simulator.faults import Fault, Kind
 from shoal_serving.simulator.knobs import Knobs
 
@@ -15,11 +16,7 @@ SLOW = Knobs(gap_seconds=0.02)
 BYTES = Knobs(tokenizer="bytes")
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.fixture(autouse=True)

@@ -1,20 +1,14 @@
 """What a client gets when an answer breaks off behind its commit, by a real gateway process and engines that cut."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 import fake_engine
 from fake_engine import engines, tokens_then
-from gateway_process import Gateway, a_gateway, ask, chat, nothing_is_left, put
+from gateway_process import Gateway, ask, chat, nothing_is_left, one_gateway, put
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.mark.parametrize(

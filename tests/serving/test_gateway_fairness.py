@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import fake_engine
+from facts import soon, until
 from fake_engine import Call, FakeEngine, busy, engines
-from gateway_process import Answer, Client, Gateway, a_gateway, ask, chat, put, soon, until
+from gateway_process import Answer, Client, Gateway, a_gateway, ask, chat, put
 
 ONE_AT_A_TIME = {"maxInFlightPerReplica": 1}
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet import SimulatedReplica, a_fleet, a_route_to
-from gateway_process import Answer, Gateway, a_gateway, ask, chat, nothing_is_left
+from gateway_process import Answer, Gateway, ask, chat, nothing_is_left, one_gateway
 from shoal_serving.simulator.faults import Kind
 
 REQUESTS = 30
@@ -80,11 +80,7 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.fixture(scope="module")

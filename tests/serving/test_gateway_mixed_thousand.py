@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from facts import soon
 from fleet import SimulatedReplica, a_fleet, a_route_to
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat
 from shoal_serving.gateway.errors import Outcome
 
 AT_ONCE = 50

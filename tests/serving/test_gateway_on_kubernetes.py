@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cluster_objects import a_model, a_slice, an_endpoint
+from facts import soon, until
 from fake_engine import FakeEngine, engines
 from fake_kube import MODELS, SLICES, FakeKube, a_cluster
-from gateway_process import Gateway, a_gateway, ask, chat, fetch, soon, until
+from gateway_process import Gateway, a_gateway, ask, chat, fetch
 
 START_SECONDS = 60.0
 """The client library alone takes two seconds to import on an idle machine."""

@@ -1,22 +1,18 @@
 """Every row of "What happens to a request" before its commit, by a real gateway process and engines at their worst."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import busy, engines, first_event_error, status, tokens_then
-from gateway_process import Client, Gateway, a_gateway, ask, chat, nothing_is_left, put, soon
+from gateway_process import Client, Gateway, ask, chat, nothing_is_left, one_gateway, put
 
 REQUESTS = 30
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 BAD_BEFORE_THE_COMMIT = {

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from facts import DEADLINE_SECONDS, soon
 from fleet import SimulatedReplica, a_fleet, a_route_to
-from gateway_process import DEADLINE_SECONDS, Answer, Gateway, a_gateway, a_route, fetch, soon
+from gateway_process import Answer, Gateway, a_gateway, a_route, fetch, one_gateway
 from shoal_api import keys
 from shoal_serving import websocket
 
@@ -22,11 +23,7 @@ MASK = b"\x09\x08\x07\x06"
 SOUND = base64.b64encode(bytes(3200)).decode()
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import socket
 import subprocess
 from pathlib import Path
 
+from facts import soon, until
 from fake_engine import Call, engines
-from gateway_process import Client, a_gateway, a_route, ask, chat, command, soon, until
+from gateway_process import Client, a_gateway, a_route, ask, chat, command
 from held_ports import a_port
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from facts import soon
 from fake_engine import MASTER_KEY, Call, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, one_gateway
 from shoal_api import proof
 from shoal_api.routes import Endpoint
 from shoal_serving.replica.admission import Admission
@@ -20,11 +20,7 @@ PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 def form(*fields: tuple[str, bytes]) -> bytes:

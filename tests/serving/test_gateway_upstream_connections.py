@@ -2,20 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-
-import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import engines
-from gateway_process import Answer, Gateway, a_gateway, ask, chat, put, soon
+from gateway_process import Answer, Gateway, ask, chat, one_gateway, put
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with a_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway()
 
 
 def test_a_kept_connection_that_the_engine_closed_is_replaced_without_a_word(gateway: Gateway) -> None:

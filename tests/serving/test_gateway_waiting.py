@@ -3,22 +3,14 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 import fake_engine
+from facts import soon
 from fake_engine import Call, busy, engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, put, soon
+from gateway_process import Client, Gateway, a_route, ask, chat, one_gateway, put
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    flags = ("--max-held-bytes=2000000", "--max-body-bytes=1000000")
-    with a_gateway(tmp_path_factory.mktemp("gateway"), *flags) as running:
-        yield running
-        assert "Traceback" not in running.log()
+gateway = one_gateway("--max-held-bytes=2000000", "--max-body-bytes=1000000")
 
 
 def waiting(gateway: Gateway) -> float:
@@ -49,7 +41,14 @@ def test_requests_wait_while_no_replica_is_ready_and_are_served_in_order_when_on
             await put(gateway)
             held = await hold(gateway, 6)
             load = (await asyncio.to_thread(gateway.load))["models"]
-            counts = {"waiting": 6, "inFlight": 0, "inFlightByReplica": {}, "arrived": 6, "idleSeconds": 0.0}
+            counts = {
+                "waiting": 6,
+                "inFlight": 0,
+                "inFlightByReplica": {},
+                "arrived": 6,
+                "idleSeconds": 0.0,
+                "callers": {},
+            }
             assert load == {"default/m": counts}
             assert "reason=FirstHeld" in gateway.log()
             await put(gateway, a, queue={"maxInFlightPerReplica": 1})

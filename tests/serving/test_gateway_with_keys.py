@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from facts import soon
 from fake_engine import engines
-from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, command, fetch, soon
+from gateway_process import Client, Gateway, a_gateway, a_route, ask, chat, command, fetch
 from held_ports import a_port
 
 ALICE, BOB, EVE = "sk-alice-0123456789", "sk-bob-0123456789", "sk-eve-0123456789"

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from facts import DEADLINE_SECONDS
 from fake_engine import MASTER_KEY
-from gateway_process import DEADLINE_SECONDS, a_route
+from gateway_process import a_route
 from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig

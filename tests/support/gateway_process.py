@@ -7,18 +7,19 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from facts import DEADLINE_SECONDS, soon, until
 from fake_engine import MASTER_KEY, FakeEngine
 from held_ports import a_port
 from shoal_api.routes import ModelRoute, RouteDocument
 
-DEADLINE_SECONDS = 20.0
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -119,20 +120,16 @@ def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iter
         gateway.stop()
 
 
-def until(fact: Any, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait for a fact, with a deadline."""
-    end = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < end, "the awaited fact did not come true in time"
-        time.sleep(0.01)
+def one_gateway(*flags: str) -> Any:
+    """A fixture: one gateway for all tests of a module, none of which made it stumble."""
 
+    @pytest.fixture(scope="module", name="gateway")
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+        with a_gateway(tmp_path_factory.mktemp("gateway"), *flags) as gateway:
+            yield gateway
+            assert "Traceback" not in gateway.log()
 
-async def soon(fact: Any, seconds: float = DEADLINE_SECONDS) -> None:
-    """The same, while the test's own loop goes on; the fact may block for a moment."""
-    end = time.monotonic() + seconds
-    while not await asyncio.to_thread(fact):
-        assert time.monotonic() < end, "the awaited fact did not come true in time"
-        await asyncio.sleep(0.01)
+    return running
 
 
 async def put(gateway: Gateway, *running: FakeEngine, **fields: Any) -> None:

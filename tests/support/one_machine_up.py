@@ -5,35 +5,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import yaml
 
 from builders import a_manifest
+from facts import DEADLINE_SECONDS, until
 from held_ports import a_port
 from shoal_operator.status_report import ReplicaReport, UpReport
 from shoal_operator.supervised import HOST
 
-Fact = TypeVar("Fact")
-
-DEADLINE_SECONDS = 30.0
 COMMAND = [sys.executable, "-m", "shoal_operator"]
-
-
-def until(what: Callable[[], Fact | None], told: Callable[[], str] = str) -> Fact:
-    """The fact, as soon as it is one."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        fact = what()
-        if fact:
-            return fact
-        time.sleep(0.05)
-    raise AssertionError(f"not within {DEADLINE_SECONDS:.0f} s: {told()}")
 
 
 def a_file_model(folder: Path, name: str = "one", args: list[str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -133,7 +119,7 @@ class Up:
         def alive() -> list[psutil.Process]:
             return [process for process in self._seen.values() if _is_alive(process)]
 
-        until(lambda: not alive() or None, lambda: f"{alive()}\n{self.said()}")
+        until(lambda: not alive(), lambda: f"{alive()}\n{self.said()}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, self.port))

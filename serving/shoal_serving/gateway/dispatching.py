@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from shoal_api.load import Claims
 from shoal_api.routes import Endpoint, ModelRoute
-from shoal_serving.gateway import balancing
+from shoal_serving.gateway import balancing, sharing
 from shoal_serving.gateway.endpoint_health import Health
 from shoal_serving.gateway.waiting_room import Admission, Standing, WaitingRoom
 
 log = logging.getLogger(__name__)
+
+_ALL = 1 << 40
 
 
 class EndpointState:
@@ -93,6 +96,7 @@ class Dispatcher(Generic[E]):
         self._clock = clock
         self._random = random
         self._call_at = call_at
+        self._claims: Claims | None = None
         self._alarm: float | None = None
         self._is_closed = False
         self._turns = 0
@@ -118,6 +122,19 @@ class Dispatcher(Generic[E]):
         self._send_stranded_away()
         self.wake()
 
+    def share(self, claims: Claims | None) -> None:
+        """Callers wait at other gateways, too (None: they do not): the places are divided, until other news comes."""
+        if claims is None and self._claims is None:
+            return
+        self._claims = claims
+        self.wake()
+
+    def callers(self) -> dict[str, int]:
+        """Who waits here for a place, by priority; nobody where no endpoint can be reached, whoever has places."""
+        if not self.room or all(endpoint.health.is_out for endpoint in self.endpoints):
+            return {}
+        return self.room.callers()
+
     def close(self) -> None:
         """The model is gone: nobody waits for it any more."""
         self._is_closed = True
@@ -132,7 +149,7 @@ class Dispatcher(Generic[E]):
         """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
         now = self._clock()
         self.asked += 1
-        if not self.room:
+        if not self.room and self._free() > 0:
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
                 self._turns += 1
@@ -189,8 +206,9 @@ class Dispatcher(Generic[E]):
         now = self._clock()
         grants: list[tuple[Asking[E], E]] = []
         late: list[Asking[E]] = []
-        if self._serve_returned(now, grants, late):
-            self._serve_lines(now, grants, late)
+        free = self._free()
+        if self._serve_returned(now, free, grants, late):
+            self._serve_lines(now, free, grants, late)
         self._set_alarm(now)
         for ticket, endpoint in grants:
             ticket.granted(endpoint)
@@ -205,13 +223,27 @@ class Dispatcher(Generic[E]):
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
 
-    def _serve_returned(self, now: float, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> bool:
+    def _free(self) -> int:
+        """How many more may be sent, for all that is known of other gateways."""
+        claims = self._claims
+        if claims is None:
+            return _ALL
+        places = held = 0
+        for endpoint in self.endpoints:
+            if not endpoint.health.is_out:
+                places += self.limit
+                held += endpoint.in_flight
+        return sharing.most(places, claims) - held
+
+    def _serve_returned(self, now: float, free: int, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> bool:
         """Who had a turn already. Whether there may be room for others: one of these may not want what is free."""
         for ticket in self.room.returned():
             if ticket.give_up_at <= now:
                 self.room.leave(ticket)
                 late.append(ticket)
                 continue
+            if len(grants) >= free:
+                return False
             candidates = self._of_revision(ticket.revision)
             endpoint = balancing.pick(candidates, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
@@ -222,13 +254,15 @@ class Dispatcher(Generic[E]):
                 return False
         return True
 
-    def _serve_lines(self, now: float, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> None:
+    def _serve_lines(self, now: float, free: int, grants: list[tuple[Asking[E], E]], late: list[Asking[E]]) -> None:
         """Who had none: they tried nothing yet, so that any endpoint will do."""
         while (ticket := self.room.first()) is not None:
             if ticket.give_up_at <= now:
                 self.room.leave(ticket)
                 late.append(ticket)
                 continue
+            if len(grants) >= free:
+                return
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is None:
                 return

@@ -1,9 +1,9 @@
-"""Tell the operator this gateway's load, and hear what the others have in flight: the stream on the internal port."""
+"""Tell the operator this gateway's load, and hear what the others have: the stream on the internal port."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -34,8 +34,8 @@ class Teller(Protocol):
     def uptime_seconds(self) -> float:
         """How long this gateway counts already."""
 
-    def put_elsewhere(self, elsewhere: Mapping[str, Mapping[str, int]]) -> None:
-        """What other gateways have in flight, by model and replica."""
+    def put_sums(self, sums: ReplicaSums) -> None:
+        """What is known of the other gateways."""
 
 
 class Alarm:
@@ -107,13 +107,13 @@ class LoadStream:
         try:
             async for sums in _sums(receive):
                 if self._newest is this:
-                    self._teller.put_elsewhere(sums.elsewhere)
+                    self._teller.put_sums(sums)
         except (TimeoutError, ValueError) as error:
             log.warning("reason=LoadStreamEnded because=%s", str(error) or "the operator says nothing")
         finally:
             self._alarm.leave(woken)
             if self._newest is this:
-                self._teller.put_elsewhere({})
+                self._teller.put_sums(ReplicaSums())
             telling.cancel()
             [ended] = await asyncio.gather(telling, return_exceptions=True)
             if isinstance(ended, Exception):

@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from shoal_api import load as treaty
-from shoal_api.load import LoadMessage, ModelLoad
+from shoal_api.load import LoadMessage, ModelLoad, ReplicaSums
 from shoal_api.routes import Endpoint, ModelRoute, RouteDocument
 from shoal_serving.gateway import openai_shapes, route_table
 from shoal_serving.gateway.access_log import AccessLog
@@ -226,6 +226,7 @@ class Switchboard:
                     in_flight_by_replica=dict(dispatcher.in_flight_by_replica()),
                     arrived=dispatcher.asked,
                     idle_seconds=round(now - line.busy_at, 1),
+                    callers=dispatcher.callers(),
                 )
         return models
 
@@ -238,12 +239,13 @@ class Switchboard:
         """How long this gateway counts already."""
         return round(self.clock() - self._began, 1)
 
-    def put_elsewhere(self, elsewhere: Mapping[str, Mapping[str, int]]) -> None:
-        """What other gateways have in flight, by model and replica."""
-        for line in self._lines.values():
-            by_replica = elsewhere.get(line.route.id, {})
+    def put_sums(self, sums: ReplicaSums) -> None:
+        """What other gateways have in flight, and where callers wait."""
+        for line in list(self._lines.values()):
+            by_replica = sums.elsewhere.get(line.route.id, {})
             for endpoint in line.dispatcher.endpoints:
                 endpoint.elsewhere = by_replica.get(endpoint.facts.replica, 0)
+            line.dispatcher.share(sums.claims.get(line.route.id))
 
     def reading(self, open_connections: int, watches: Mapping[str, WatchState]) -> Reading:
         """What the metrics show."""

@@ -141,6 +141,17 @@ class WaitingRoom(Generic[T]):
         """Stand again where it stood when it had its turn."""
         insort(self._returned, ticket, key=_TURN)
 
+    def callers(self) -> dict[str, int]:
+        """How many callers wait, by priority; who only comes back counts, too."""
+        known: dict[str, str] = {line.caller: line.priority for line in self._lines.values()}
+        for ticket in self._returned:
+            standing = ticket.standing()
+            known.setdefault(standing.caller, standing.priority)
+        counts: dict[str, int] = {}
+        for priority in known.values():
+            counts[priority] = counts.get(priority, 0) + 1
+        return counts
+
     def returned(self) -> list[T]:
         """Who came back, in order."""
         return self._returned.copy()

@@ -54,7 +54,6 @@ class Listener:
         self._make = make
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._reopening: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         if self._server is None:
@@ -77,7 +76,7 @@ class Listener:
             self._server.close()
             self._server = None
         if seconds:
-            self._reopening = asyncio.get_running_loop().call_later(seconds, self.open)
+            asyncio.get_running_loop().call_later(seconds, self.open)
 
 
 class Program:
