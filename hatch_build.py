@@ -1,4 +1,6 @@
-"""Build hook: the gateway's hot path goes into the wheel compiled by mypyc, beside its source; nothing else changes.
+"""Build hook: the gateway's hot path goes into the wheel compiled, beside its source; nothing else changes.
+
+mypyc makes machine code of `modules`, the C compiler of `c-modules`.
 
 `SHOAL_COMPILE` decides: `auto` (default) compiles where mypyc and a C compiler are there and says so where not,
 `always` fails instead, `never` leaves a pure wheel. An editable install is never compiled.
@@ -31,7 +33,7 @@ class CannotCompile(Exception):
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Compiles `packages`' modules that the configuration names."""
+    """Compiles those of `packages`' modules that the configuration names."""
 
     PLUGIN_NAME = "custom"
 
@@ -49,7 +51,7 @@ class CompileHook(BuildHookInterface[Any]):
             self.app.display_warning(f"The gateway in this wheel is not compiled and slower for it: {missing}")
             return
         self._scratch = Path(tempfile.mkdtemp(prefix="shoal-compile-"))
-        for made in _compile(Path(self.root), self.config["packages"], self.config["modules"], self._scratch):
+        for made in _compile(Path(self.root), self.config, self._scratch):
             build_data["force_include"][str(made)] = str(made.relative_to(self._scratch))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -77,28 +79,29 @@ def _missing() -> str:
     return ""
 
 
-def _compile(root: Path, packages: list[str], modules: list[str], scratch: Path) -> list[Path]:
+def _compile(root: Path, config: dict[str, Any], scratch: Path) -> list[Path]:
     """The extension modules, at their places below `scratch`."""
     from mypyc.build import mypycify
-    from setuptools import Distribution
+    from setuptools import Distribution, Extension
 
-    for package in packages:
+    for package in config["packages"]:
         shutil.copytree(root / package, scratch / Path(package).name, ignore=shutil.ignore_patterns("__pycache__"))
-    config = scratch / "mypy.ini"
-    config.write_text(_CHECKER.format(version=f"{sys.version_info.major}.{sys.version_info.minor}"))
-    paths = [f"{module.replace('.', '/')}.py" for module in modules]
+    checker = scratch / "mypy.ini"
+    checker.write_text(_CHECKER.format(version=f"{sys.version_info.major}.{sys.version_info.minor}"))
+    paths = [f"{module.replace('.', '/')}.py" for module in config["modules"]]
+    in_c = [Extension(module, [f"{module.replace('.', '/')}.c"]) for module in config["c-modules"]]
     before = Path.cwd()
     # mypyc names modules by their paths from here, and puts its C files here.
     os.chdir(scratch)
     try:
         extensions = mypycify(
-            ["--config-file", str(config), "--cache-dir", os.devnull, *paths],
+            ["--config-file", str(checker), "--cache-dir", os.devnull, *paths],
             opt_level="2",
             debug_level="0",
             group_name=_GROUP,
             target_dir="c",
         )
-        command = Distribution({"name": _GROUP, "ext_modules": extensions}).get_command_obj("build_ext")
+        command = Distribution({"name": _GROUP, "ext_modules": [*extensions, *in_c]}).get_command_obj("build_ext")
         command.inplace = True
         command.build_temp = command.build_lib = "objects"
         command.ensure_finalized()

@@ -38,6 +38,8 @@ ENGINE_PYTHON = os.environ["SHOAL_ENGINE_PYTHON"]
 READY_WITHIN = 600.0
 STREAMS = 10
 TOKENS = 400
+MANY_TOKENS = 1500
+"""In a house the client, the gateway and two engines share the cores: streams that last long enough for a kill."""
 
 
 class Replicas(Protocol):
@@ -148,8 +150,8 @@ class House:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.kills = 0
-        self.seen: list[dict[str, Any]] = []
-        """When both were ready; to ask again would take longer than the streams run that are to be cut."""
+        self.victims: list[psutil.Process] = []
+        """Whom a kill is meant for, by its turn; to look for them takes longer than some streams run."""
         port = a_port()
         listen = f"127.0.0.1:{port}"
         self.url = f"http://{listen}/v1"
@@ -190,20 +192,21 @@ class House:
             assert self.process.poll() is None, said
             if "all models are ready" not in said:
                 return False
-            self.seen = self.replicas()
-            restarts = sum(replica["restarts"] for replica in self.seen)
-            return restarts >= self.kills and [replica["state"] for replica in self.seen] == ["Ready", "Ready"]
+            seen = self.replicas()
+            restarts = sum(replica["restarts"] for replica in seen)
+            if restarts < self.kills or [replica["state"] for replica in seen] != ["Ready", "Ready"]:
+                return False
+            self.victims = [
+                below(replica["pid"], name)
+                for replica, name in zip(seen, ("VLLM::EngineCore", "ServeReplica"), strict=True)
+            ]
+            return True
 
         until(ready, READY_WITHIN, "both replicas are ready")
 
     def kill(self, turn: int) -> None:
-        victim = ("VLLM::EngineCore", "ServeReplica")[turn % 2]
-        for process in psutil.Process(self.seen[turn % 2]["pid"]).children(recursive=True):
-            if victim in " ".join([process.name(), *process.cmdline()]):
-                process.send_signal(signal.SIGKILL)
-                self.kills += 1
-                return
-        raise AssertionError(f"{victim} does not run")
+        self.victims[turn % 2].send_signal(signal.SIGKILL)
+        self.kills += 1
 
     def log(self) -> str:
         return self.gateway_log.read_text()
@@ -212,6 +215,14 @@ class House:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
         self._out.close()
+
+
+def below(pid: int, name: str) -> psutil.Process:
+    """The process of this name that another one started, itself or by others."""
+    for process in psutil.Process(pid).children(recursive=True):
+        if name in " ".join([process.name(), *process.cmdline()]):
+            return process
+    raise AssertionError(f"no {name} runs below {pid}")
 
 
 def until(fact: Callable[[], bool], seconds: float, what: str) -> None:
@@ -230,9 +241,9 @@ class Stream:
     usage: tuple[int, int, int] | None = None
     tokens: int = field(default=0, compare=False)
 
-    async def listen(self, client: openai.AsyncOpenAI, number: int) -> "Stream":
+    async def listen(self, client: openai.AsyncOpenAI, number: int, most: int) -> "Stream":
         """Odd numbers chat, even ones complete. The penalty keeps the tiny models' noise from running in circles."""
-        options: Any = {"max_tokens": TOKENS, "temperature": 0, "stream": True, "model": "m"}
+        options: Any = {"max_tokens": most, "temperature": 0, "stream": True, "model": "m"}
         options |= {"stream_options": {"include_usage": True}, "extra_body": {"repetition_penalty": 1.3}}
         prompt = f"Tell number {number} a story"
         events: Any
@@ -256,12 +267,14 @@ class Stream:
             await asyncio.sleep(0.002)
 
 
-async def cut_some(client: openai.AsyncOpenAI, replicas: Replicas, turn: int, drawn: random.Random) -> list[Stream]:
+async def cut_some(
+    client: openai.AsyncOpenAI, replicas: Replicas, turn: int, drawn: random.Random, most: int
+) -> list[Stream]:
     """All streams, of which some lost their replica; they begin one after the other, so that each is cut elsewhere."""
     streams = [Stream() for _ in range(STREAMS)]
     running = []
     for number, stream in enumerate(streams):
-        running.append(asyncio.create_task(stream.listen(client, number)))
+        running.append(asyncio.create_task(stream.listen(client, number, most)))
         if number < STREAMS - 1:
             await stream.reaches(drawn.randrange(1, 12), running[-1])
     await streams[-1].reaches(drawn.randrange(1, 40), running[-1])
@@ -275,19 +288,19 @@ def continued(replicas: Replicas) -> list[tuple[int, int]]:
     return [(int(there), int(again)) for there, again in found]
 
 
-async def kill_until(replicas: Replicas, cuts: int) -> list[tuple[int, int]]:
-    """Kill and compare until so many streams were cut."""
+async def kill_until(replicas: Replicas, cuts: int, most: int = TOKENS) -> list[tuple[int, int]]:
+    """Kill and compare until so many streams, of `most` tokens each, were cut."""
     drawn = random.Random(cuts)  # noqa: S311
     await asyncio.to_thread(replicas.until_ready)
     turn = 0
     async with openai.AsyncOpenAI(base_url=replicas.url, api_key="any", max_retries=0) as client:
-        unbroken = await asyncio.gather(*(Stream().listen(client, number) for number in range(STREAMS)))
-        assert all((stream.finish, stream.usage and stream.usage[1]) == ("length", TOKENS) for stream in unbroken)
-        assert all(len(stream.text) > TOKENS / 4 for stream in unbroken)
+        unbroken = await asyncio.gather(*(Stream().listen(client, number, most) for number in range(STREAMS)))
+        assert all((stream.finish, stream.usage and stream.usage[1]) == ("length", most) for stream in unbroken)
+        assert all(len(stream.text) > most / 4 for stream in unbroken)
         while len(continued(replicas)) < cuts:
             assert turn < cuts + 4, "too few streams are cut by a kill"
             await asyncio.to_thread(replicas.until_ready)
-            again = await cut_some(client, replicas, turn, drawn)
+            again = await cut_some(client, replicas, turn, drawn, most)
             assert again == unbroken, f"kill {turn}, {continued(replicas)}"
             turn += 1
     print(f"{turn} kills cut {len(continued(replicas))} streams; tokens that were there, and of them made again:")
@@ -310,6 +323,6 @@ def test_a_killed_engine_is_not_seen_by_any_stream(tmp_path: Path, model: str, c
 def test_nor_by_the_streams_of_a_whole_house(tmp_path: Path) -> None:
     house = House(tmp_path, "multi-byte-llama")
     try:
-        asyncio.run(kill_until(house, 2))
+        asyncio.run(kill_until(house, 2, MANY_TOKENS))
     finally:
         house.end()

@@ -337,9 +337,9 @@ FEATURES = [
     ),
     Feature(
         "a client never sees token ids",
-        GATEWAY + "transcript.py",
-        "        pieces = events.split(_IDS_BEGIN)",
-        "        pieces = [events]",
+        GATEWAY + "token_ids.py",
+        "    pieces = events.split(_NAME)",
+        "    pieces = [events]",
         CONTINUATION + "::test_cut_anywhere_it_is_the_unbroken_stream",
     ),
     Feature(

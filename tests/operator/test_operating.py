@@ -1,20 +1,18 @@
-"""What one reign does with what it sees: nothing where nothing changed, and a sentence for every refusal."""
+"""What one reign does with what it sees, and that it does nothing where nothing changed."""
 
 import asyncio
 import base64
 import copy
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from fake_cluster import FakeCluster, running
 from reigns import MASTER_KEY, T0, Reign, a_wish, model_uid, settled
-from shoal_api import labels, proof
+from shoal_api import proof
 from shoal_operator import lease_holding
 from shoal_operator.api_faults import ApiFault, NotLeading
 from shoal_operator.kinds import (
-    EVENT,
     MADE,
     MODEL,
     POD,
@@ -26,17 +24,6 @@ from shoal_operator.kinds import (
     Manifest,
     name,
 )
-
-
-def condition(cluster: FakeCluster, kind: str = "Ready", name: str = "qwen") -> tuple[str, str, str]:
-    """Status, reason and message of one of the model's conditions."""
-    status = cluster.objects["ModelDeployment", "team", name]["status"]
-    found = next(c for c in status["conditions"] if c["type"] == kind)
-    return found["status"], found["reason"], found["message"]
-
-
-def events(cluster: FakeCluster) -> list[tuple[str, str, int]]:
-    return [(event["type"], event["reason"], event["count"]) for event in cluster.of(EVENT)]
 
 
 def test_a_hundred_events_without_a_change_are_no_write() -> None:
@@ -129,155 +116,6 @@ def test_a_replica_that_still_starts_gets_no_time_to_drain(is_ready: bool, grace
     assert cluster.graces == {gone["metadata"]["name"]: grace_seconds}
 
 
-def test_everything_made_has_its_owner_and_no_finalizer() -> None:
-    cluster = settled(a_wish(replicas=1))
-
-    for kind in (*MADE, SECRET):
-        assert cluster.of(kind)
-        for found in cluster.of(kind):
-            assert found["metadata"]["ownerReferences"][0]["uid"] == model_uid(cluster)
-            assert "finalizers" not in found["metadata"]
-    assert "finalizers" not in cluster.of(MODEL)[0]["metadata"]
-    assert "annotations" not in cluster.of(MODEL)[0]["metadata"]
-
-
-def test_a_deleted_service_is_made_again_and_a_changed_one_is_set_right() -> None:
-    cluster = settled(a_wish(replicas=1))
-    service = copy.deepcopy(cluster.of(SERVICE)[0])
-    cluster.remove(SERVICE, service)
-    settled(cluster=cluster)
-    assert cluster.of(SERVICE)[0]["spec"] == service["spec"]
-
-    cluster.change(SERVICE, service, {"spec": {"selector": {labels.RANK: "1"}}, "metadata": {"labels": {"team": "a"}}})
-    settled(cluster=cluster)
-
-    assert cluster.of(SERVICE)[0]["spec"] == service["spec"]
-    assert cluster.of(SERVICE)[0]["metadata"]["labels"]["team"] == "a"
-
-
-@pytest.mark.parametrize("kind", [SERVICE, SECRET, REVISION])
-def test_what_belongs_to_somebody_else_is_not_adopted(kind: Kind) -> None:
-    example = settled(a_wish(replicas=1)).of(kind)[0]
-    cluster = FakeCluster()
-    foreign = {
-        "apiVersion": kind.api_version,
-        "kind": kind.name,
-        "metadata": {"name": example["metadata"]["name"], "namespace": "team", "uid": "foreign"},
-    }
-    cluster.version += 1
-    foreign["metadata"]["resourceVersion"] = str(cluster.version)  # type: ignore[index]
-    cluster.objects[kind.name, "team", example["metadata"]["name"]] = copy.deepcopy(foreign)
-
-    settled(a_wish(replicas=1), cluster=cluster)
-
-    assert cluster.objects[kind.name, "team", example["metadata"]["name"]] == foreign
-    assert cluster.of(POD) == []
-    status, reason, message = condition(cluster)
-    assert (status, reason) == ("False", "NameOccupied")
-    assert f"{kind.name} '{example['metadata']['name']}'" in message
-
-    del cluster.objects[kind.name, "team", example["metadata"]["name"]]
-    settled(cluster=cluster)
-    assert condition(cluster)[0] == "True"
-
-
-def test_a_pod_of_somebody_else_is_passed_over() -> None:
-    name = settled(a_wish(replicas=1)).names(POD)[0]
-    cluster = FakeCluster()
-    cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "team"}})
-
-    async def work() -> None:
-        reign = Reign(cluster)
-        cluster.add(a_wish(replicas=1))
-        for _ in range(5):
-            await reign.look()
-            cluster.run_pods()
-        reign.queue.close()
-
-    asyncio.run(work())
-
-    assert cluster.names(POD) == [name, name.removesuffix("0") + "1"]
-    assert condition(cluster)[0] == "True"
-
-
-def test_a_model_made_anew_while_the_old_ones_pods_drain_gets_replicas_of_its_own() -> None:
-    cluster = settled(a_wish(replicas=1, uid="old"))
-    old = cluster.of(POD)[0]
-    for kind in (MODEL, SERVICE, REVISION):
-        for found in cluster.of(kind):
-            cluster.remove(kind, found)
-    del cluster.objects["ServiceAccount", "team", "qwen-shoal"], cluster.objects["Secret", "team", "qwen-shoal"]
-    cluster.change(POD, old, {"metadata": {"deletionTimestamp": "2026-11-21T12:10:00Z"}})
-    cluster.add(a_wish(replicas=1, uid="new"))
-
-    async def work() -> None:
-        reign = Reign(cluster)
-        await reign.look()
-        reign.queue.close()
-
-    asyncio.run(work())
-
-    assert len(cluster.of(POD)) == 2
-    assert cluster.of(MODEL)[0]["status"]["replicas"] == 1
-
-
-REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"model": {"source": "nonsense"}}, "InvalidSpec", "spec.model.source"),
-    ({"model": {"source": "file:///etc"}}, "InvalidSpec", "spec.model.source"),
-    ({"typo": 1}, "InvalidSpec", "spec.typo: there is no such field"),
-]
-
-
-@pytest.mark.parametrize(("spec", "reason", "words"), REFUSED)
-def test_a_bad_spec_is_a_condition_and_an_event_and_what_runs_goes_on(
-    spec: dict[str, Any], reason: str, words: str
-) -> None:
-    cluster = settled(a_wish(replicas=1))
-    pods = cluster.names(POD)
-    good = copy.deepcopy(cluster.of(MODEL)[0]["spec"])
-
-    cluster.change(MODEL, cluster.of(MODEL)[0], {"spec": spec, "metadata": {"generation": 2}})
-    settled(cluster=cluster)
-    status, said, message = condition(cluster)
-    assert (status, said) == ("False", reason)
-    assert words in message
-    assert ("Warning", reason, 1) in events(cluster)
-    assert cluster.names(POD) == pods
-
-    cluster.objects["ModelDeployment", "team", "qwen"]["spec"] = good
-    cluster.change(MODEL, cluster.of(MODEL)[0], {"metadata": {"generation": 3}})
-    settled(cluster=cluster)
-    assert condition(cluster)[0] == "True"
-    assert cluster.names(POD) == pods
-
-
-def test_a_refused_pod_is_tried_again_later_and_says_why() -> None:
-    cluster = FakeCluster()
-    cluster.add(a_wish(replicas=1))
-    quota = ApiFault(403, "exceeded quota: gpus, requested: 1, used: 4, limited: 4")
-    cluster.refuses = lambda method, kind, _manifest: quota if (method, kind) == ("create", POD) else None
-
-    async def story() -> None:
-        reign = Reign(cluster)
-        await reign.look()
-        assert condition(cluster)[:2] == ("False", "CannotStart")
-        assert "exceeded quota" in condition(cluster)[2]
-        tried = len(cluster.writes)
-        await reign.look()
-        assert len(cluster.writes) == tried, "it is not asked again at once"
-
-        cluster.refuses = lambda _method, _kind, _manifest: None
-        reign.now += timedelta(seconds=2)
-        await reign.look()
-        cluster.run_pods()
-        await reign.look()
-        reign.queue.close()
-
-    asyncio.run(story())
-
-    assert condition(cluster)[0] == "True"
-
-
 class Clockwork(asyncio.SelectorEventLoop):
     """A loop whose clock can be moved."""
 
@@ -314,53 +152,6 @@ def test_a_look_while_the_lease_is_in_doubt_is_taken_again() -> None:
         runner.run(story())
 
 
-def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() -> None:
-    cluster = settled(
-        a_wish("old", model={"source": "file:///models/a", "names": ["gpt"]}),
-        a_wish("young", created="2026-11-21T12:00:30Z", model={"source": "file:///models/a", "names": ["gpt", "mine"]}),
-    )
-    assert condition(cluster, "NamesGranted", "young")[:2] == ("False", "NameTaken")
-    assert cluster.objects["ModelDeployment", "team", "young"]["status"]["names"] == ["mine"]
-
-    async def story() -> None:
-        reign = Reign(cluster)
-        await reign.look()
-        old = cluster.objects["ModelDeployment", "team", "old"]
-        cluster.remove(MODEL, old)
-        reign.store.lost(MODEL, old)
-        await reign.operating.look_at("uid-old")
-        async with asyncio.timeout(1):
-            taken = await reign.queue.take()
-        assert taken == "uid-young"
-        await reign.operating.look_at(taken)
-        reign.queue.close()
-
-    asyncio.run(story())
-
-    assert cluster.objects["ModelDeployment", "team", "young"]["status"]["names"] == ["gpt", "mine"]
-
-
-def test_a_claimant_that_is_leaving_waits_for_no_name() -> None:
-    cluster = settled(
-        a_wish("old", model={"source": "file:///models/a", "names": ["gpt"]}),
-        a_wish("young", created="2026-11-21T12:00:30Z", model={"source": "file:///models/a", "names": ["gpt"]}),
-    )
-
-    async def story() -> None:
-        reign = Reign(cluster)
-        await reign.look()
-        young = cluster.objects["ModelDeployment", "team", "young"]
-        leaving = cluster.change(MODEL, young, {"metadata": {"deletionTimestamp": "2026-11-21T12:02:00Z"}})
-        reign.store.saw(MODEL, leaving)
-        reign.store.lost(MODEL, cluster.objects["ModelDeployment", "team", "old"])
-        await reign.operating.look_at("uid-old")
-        await reign.operating.look_at("uid-young")
-        assert len(reign.queue) == 0, "two that are going do not wake each other for ever"
-        reign.queue.close()
-
-    asyncio.run(story())
-
-
 def test_the_numbers_of_a_deleted_model_go_and_those_of_its_successor_stay() -> None:
     cluster = settled(a_wish("gone"), a_wish("stays"))
 
@@ -383,39 +174,6 @@ def test_the_numbers_of_a_deleted_model_go_and_those_of_its_successor_stay() -> 
         reign.queue.close()
 
     asyncio.run(story())
-
-
-def test_a_permanent_fault_stops_the_tries_and_an_edit_begins_anew() -> None:
-    cluster = FakeCluster()
-    cluster.add(a_wish(replicas=1))
-
-    def give_up(pod: Manifest) -> None:
-        ended = {"exitCode": 78, "message": "[permanent] --no-such-flag is unknown: remove it", "finishedAt": at}
-        status = running(ready=False)
-        status["containerStatuses"][0] |= {"state": {"waiting": {}}, "lastState": {"terminated": ended}}
-        cluster.change(POD, pod, {"status": status})
-
-    at = "2026-11-21T12:00:20Z"
-
-    async def story() -> None:
-        reign = Reign(cluster)
-        await reign.look()
-        give_up(cluster.of(POD)[0])
-        await reign.look()
-        for _ in range(3):
-            cluster.run_pods()
-            await reign.look()
-        reign.queue.close()
-
-    asyncio.run(story())
-    assert cluster.of(POD) == []
-    assert condition(cluster) == ("False", "CannotStart", "--no-such-flag is unknown: remove it")
-    assert cluster.of(REVISION)[0]["metadata"]["annotations"][labels.FAULT].startswith("[permanent]")
-    assert ("Warning", "CannotStart", 1) in events(cluster)
-
-    cluster.change(MODEL, cluster.of(MODEL)[0], {"spec": {"engine": {"args": ["-O3"]}}, "metadata": {"generation": 2}})
-    settled(cluster=cluster)
-    assert condition(cluster)[0] == "True"
 
 
 def test_an_upgraded_operator_makes_a_lost_pod_from_the_kept_template() -> None:

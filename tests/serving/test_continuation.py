@@ -30,7 +30,7 @@ def _completion(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_plain_text_streams_are_continued(path: str, body: dict[str, Any]) -> None:
-    assert continuation.why_not(path, body, reasoning_parser=False) == ""
+    assert continuation.why_not(path, body) == ""
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
@@ -81,11 +81,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
     ],
 )
 def test_the_closed_list_is_not_continued(path: str, body: dict[str, Any]) -> None:
-    assert continuation.why_not(path, body, reasoning_parser=False) != ""
-
-
-def test_an_engine_with_a_reasoning_parser_is_not_continued() -> None:
-    assert continuation.why_not(CHAT, _chat(), reasoning_parser=True) != ""
+    assert continuation.why_not(path, body) != ""
 
 
 def test_the_ids_are_asked_for_and_nothing_else_is_changed() -> None:

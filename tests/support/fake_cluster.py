@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shoal_operator.api_faults import ApiFault
-from shoal_operator.kinds import MADE, MODEL, POD, Kind, Listing, Manifest, label, name, namespace, uid
+from shoal_operator.kinds import EVENT, MADE, MODEL, POD, Kind, Listing, Manifest, label, name, namespace, uid
 
 CREATED = "2026-11-21T12:00:00Z"
 Key = tuple[str, str, str]
@@ -203,3 +203,15 @@ def _merged(known: Manifest, change: Manifest) -> Manifest:
         else:
             merged[key] = copy.deepcopy(value)
     return merged
+
+
+def condition(cluster: FakeCluster, kind: str = "Ready", name: str = "qwen") -> tuple[str, str, str]:
+    """Status, reason and message of one of the model's conditions."""
+    status = cluster.objects["ModelDeployment", "team", name]["status"]
+    found = next(c for c in status["conditions"] if c["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+def events(cluster: FakeCluster) -> list[tuple[str, str, int]]:
+    """Type, reason and count of every Event."""
+    return [(event["type"], event["reason"], event["count"]) for event in cluster.of(EVENT)]

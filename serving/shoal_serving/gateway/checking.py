@@ -87,7 +87,7 @@ def check(
         outgoing = _outgoing(body, asked, line.served_name)
     transcript = None
     if asked.stream and line.is_exact and isinstance(asked, Asked) and isinstance(outgoing, bytes):
-        transcript = continuation.begin(surface.path, asked.fields, outgoing, route)
+        transcript = continuation.begin(surface.path, asked.fields, outgoing, line.served_name)
         if transcript is not None:
             outgoing = continuation.asking_for_ids(outgoing)
     trace = read.traceparent

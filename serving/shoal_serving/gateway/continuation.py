@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from shoal_api.routes import ModelRoute
 from shoal_serving.gateway.transcript import CHAT, COMPLETIONS, Transcript, Wish
 
 _MUST_BE_UNSET = (
@@ -16,7 +15,7 @@ _MUST_BE_UNSET = (
 )
 """Fields that depend on more than the ids so far, or ask for more than text. 0, false, [] and null are unset."""
 _EVEN_ZERO_IS_SET = ("seed", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
-_LOOKED_AT = frozenset(
+_LOOKED_AT: Final = frozenset(
     (
         *_MUST_BE_UNSET,
         *_EVEN_ZERO_IS_SET,
@@ -24,15 +23,13 @@ _LOOKED_AT = frozenset(
     )
 )
 
-_KEPT_BYTES = 16 * 1024
+_KEPT_BYTES: Final = 16 * 1024
 
 
-def why_not(path: str, body: Mapping[str, Any], *, reasoning_parser: bool) -> str:
+def why_not(path: str, body: dict[str, Any]) -> str:
     """Why the stream that this body asks for cannot be continued exactly; `""` where it can."""
     if path not in (CHAT, COMPLETIONS) or body.get("stream") is not True:
         return "only streams of chat and completions are continued"
-    if reasoning_parser:
-        return "the engine separates reasoning from the answer"
     # Most requests have none of these fields, and to ask for each of them takes longer than to answer.
     if not _LOOKED_AT.isdisjoint(body) and (because := _why_fields_forbid(body)):
         return because
@@ -76,11 +73,12 @@ def _is_text_only(messages: object) -> bool:
     return True
 
 
-def begin(path: str, fields: Mapping[str, Any], body: bytes, route: ModelRoute) -> Transcript | None:
+def begin(path: str, fields: dict[str, Any], body: bytes, served_name: str) -> Transcript | None:
     """The transcript of the stream that a request begins; None where it cannot be continued exactly."""
-    if why_not(path, fields, reasoning_parser=route.reasoning_parser):
+    if why_not(path, fields):
         return None
-    wish = Wish.of(path, {**fields, "model": route.served_name})
+    wish = Wish.of(path, fields)
+    wish.sampling["model"] = served_name
     # What is kept must be small; the prompt, which may be large, is not part of it.
     if len(body) > _KEPT_BYTES and len(json.dumps(wish.sampling)) > _KEPT_BYTES:
         return None

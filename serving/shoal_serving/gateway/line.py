@@ -45,7 +45,7 @@ class Line:
         self.route = route
         self.served_name = route.served_name
         self.cannot_start = route.cannot_start
-        self.is_exact = route.routing.continuation is Continuation.EXACT
+        self.is_exact = route.routing.continuation is Continuation.EXACT and not route.reasoning_parser
 
     def note_use(self, now: float) -> None:
         """Remember when somebody last asked, without a clock on the way of each request."""

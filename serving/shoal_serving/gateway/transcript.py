@@ -7,13 +7,15 @@ completion events become the client's kind of events again.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from shoal_serving.gateway import sse
+from shoal_serving.gateway.token_ids import cut_out
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
 
-_NOT_FOR_COMPLETIONS = frozenset(
+_NOT_FOR_COMPLETIONS: Final = frozenset(
     (
         *("messages", "prompt", "max_tokens", "max_completion_tokens", "stream_options", "response_format", "n"),
         *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "echo", "modalities"),
@@ -23,13 +25,10 @@ _NOT_FOR_COMPLETIONS = frozenset(
 )
 """Fields of the client's body that mean nothing, or something else, to a completion of a token prompt."""
 
-_IDS_BEGIN = b'"token_ids":['
-_NO_IDS = b'"token_ids":null'
-_DIGITS = b"0123456789, "
-_PROMPT_IDS_BEGIN = b'"prompt_token_ids":['
-_NO_PROMPT_IDS = b'"prompt_token_ids":null'
-_TAIL_LIMIT = 16 * 1024
+_TAIL_LIMIT: Final = 16 * 1024
 """Less is said after the last ids: an end, usage, a few comments."""
+_LISTED_MOST: Final = 64
+"""So many reads' ids may be listed one by one before they become one text."""
 _COMPLETIONS_DEFAULT = 16
 """OpenAI's default of `max_tokens` for completions; chat has none."""
 
@@ -39,7 +38,7 @@ class Wish:
 
     __slots__ = ("most", "path", "sampling", "wants_usage")
 
-    def __init__(self, path: str, sampling: Mapping[str, Any], most: int | None, wants_usage: bool) -> None:
+    def __init__(self, path: str, sampling: dict[str, Any], most: int | None, wants_usage: bool) -> None:
         self.path = path
         self.sampling = sampling
         self.most = most
@@ -47,7 +46,7 @@ class Wish:
         self.wants_usage = wants_usage
 
     @staticmethod
-    def of(path: str, body: Mapping[str, Any]) -> "Wish":
+    def of(path: str, body: dict[str, Any]) -> "Wish":
         options = body.get("stream_options")
         most = body.get("max_tokens")
         if path == CHAT and body.get("max_completion_tokens") is not None:
@@ -73,13 +72,15 @@ class Transcript:
     the answer had ended is read from the last events, which are kept as they came.
     """
 
-    __slots__ = ("_first", "_ids", "_prompt", "_tail", "is_resumed", "wish")
+    __slots__ = ("_first", "_ids", "_listed", "_prompt", "_tail", "is_resumed", "wish")
 
     def __init__(self, wish: Wish) -> None:
         self.wish = wish
         self._first = b""
         self._prompt = b""
         self._ids = bytearray()
+        self._listed: list[bytes] = []
+        """What came after those, an entry for each read."""
         self._tail = b""
         """The read that brought the last ids, and what came after it: an ending stands nowhere else."""
         self.is_resumed = False
@@ -91,52 +92,25 @@ class Transcript:
 
     def take(self, events: bytes) -> bytes:
         """Whole events of the engine as the client may see them: without the ids, as if they had not been asked for."""
+        shown, ids, prompt = cut_out(events)
         if not self._first:
-            events = self._begin(events)
-        # Cut and joined rather than matched: it runs for every read of every stream that can be continued.
-        pieces = events.split(_IDS_BEGIN)
-        if len(pieces) == 1:
-            if self._prompt:
-                self._tail = (self._tail + events)[-_TAIL_LIMIT:]
-            return events
-        self._tail = events
-        shown = [pieces[0]]
-        found: list[bytes] = []
-        for at in range(1, len(pieces)):
-            ids, _, after = pieces[at].partition(b"]")
-            found.append(ids)
-            shown.append(after)
-        ids = b",".join(found)
-        if not ids.isdigit() and ids.translate(None, _DIGITS):
-            return self._without_ids(pieces)
-        self._ids += ids
-        self._ids += b","
-        return _NO_IDS.join(shown)
+            self._first = shown[: shown.find(b"\n\n") + 2] or shown
+            self._prompt = prompt
+        if ids:
+            self._tail = shown
+            listed = self._listed
+            listed.append(ids)
+            if len(listed) > _LISTED_MOST:
+                self._gather()
+        elif self._prompt:
+            self._tail = (self._tail + shown)[-_TAIL_LIMIT:]
+        return shown
 
-    def _begin(self, events: bytes) -> bytes:
-        """The first events, without the prompt's ids, which are kept."""
-        start = events.find(_PROMPT_IDS_BEGIN)
-        if start >= 0:
-            end = events.find(b"]", start)
-            ids = events[start + len(_PROMPT_IDS_BEGIN) : end]
-            if end >= 0 and not ids.translate(None, _DIGITS):
-                self._prompt = ids
-                events = events[:start] + _NO_PROMPT_IDS + events[end + 1 :]
-        self._first = events[: events.find(b"\n\n") + 2] or events
-        return events
-
-    def _without_ids(self, pieces: list[bytes]) -> bytes:
-        """The same where not all that follows the name is ids."""
-        shown = pieces[:1]
-        for piece in pieces[1:]:
-            ids, bracket, after = piece.partition(b"]")
-            if bracket and not ids.translate(None, _DIGITS):
-                shown.append(after)
-                self._ids += ids
-                self._ids += b","
-            else:
-                shown[-1] += _IDS_BEGIN + piece
-        return _NO_IDS.join(shown)
+    def _gather(self) -> None:
+        """The listed ids become text, which takes a tenth of the memory."""
+        if self._listed:
+            self._ids += b"".join(self._listed)
+            self._listed = []
 
     @property
     def finished(self) -> bool:
@@ -164,6 +138,7 @@ class Transcript:
 
     def ids(self) -> list[int]:
         """The ids of the answer so far."""
+        self._gather()
         return _numbers(self._ids)
 
     def prompt_ids(self) -> list[int]:
