@@ -33,7 +33,9 @@ def test_the_base_is_an_argument_and_nothing_else_is_taken_from_outside(dockerfi
     sources = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", dockerfile.read_text(), re.MULTILINE)
     stages = {name for _, name in sources if name}
 
-    assert {source for source, _ in sources} - stages == {"${BASE_IMAGE}"}
+    from_outside = {source for source, _ in sources} - stages
+    assert from_outside - {"${ENGINE}"} == {"${BASE_IMAGE}"}
+    assert "${ENGINE}" not in from_outside or {"cpu", "gpu"} <= stages
 
 
 @each
