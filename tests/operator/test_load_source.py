@@ -165,7 +165,7 @@ def test_what_another_gateway_has_in_flight_weighs_in_the_choice(tmp_path: Path)
                 await asyncio.to_thread(second.put, a_route(a, b, timeouts=patient))
                 async with listening(first.internal, second.internal) as heard:
                     tasks = await hold(first, 8)
-                    await true(lambda: heard.newest == (0, 8))
+                    await true(lambda: heard.newest == (0, 8) and a.running == 8)
                     a.always = b.always = fake_engine.answer
                     async with asyncio.timeout(20):
                         while await at_a(12):
