@@ -38,7 +38,10 @@ class Scaling(Part):
         description="Without any request for so long, the model goes to zero (where minReplicas is 0).",
     )
     scale_down_delay_seconds: int = Field(
-        default=30, ge=0, le=86_400, description="Fewer must have been enough for so long; half a cold start or more."
+        default=30,
+        ge=0,
+        le=86_400,
+        description="Fewer must have been enough for so long, and for 15 s at least; half a cold start or more.",
     )
     schedules: list[Schedule] = Field(
         default_factory=list, max_length=16, description="Times with more replicas at least; the most of them counts."

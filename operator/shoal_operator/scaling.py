@@ -31,6 +31,8 @@ class Tuning:
     """In so much time new replicas should work off what waits: requests that wait do not all need a place at once."""
     wake_seconds: float = 30.0
     """The same where nobody serves: those have waited for a whole start when it begins."""
+    settle_seconds: float = 15.0
+    """The delay before going down is never less: a load that grows swings before its averages tell of it."""
     lapse_seconds: float = 15.0
     """A load that is not known for less only stops the delay before going down; after longer it begins anew."""
 
@@ -129,7 +131,7 @@ def _rise(
     wanted = _clamp(needed, scaling)
     if wanted <= current:
         return None
-    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    memory = replace(memory, needs=_noted(memory.needs, wanted, _delay(scaling, tuning), now))
     sentence = f"load {counted} ({_parts(load)}) at target {target} needs {needed} replicas"
     if needed > wanted:
         sentence += f", maxReplicas is {scaling.max_replicas}"
@@ -168,10 +170,10 @@ def _fall(
     wanted = max(_clamp(max(lately, stable), scaling), floor)
     if not loads.covers(load.samples, tuning.stable_seconds, now):
         return _steady(scaling, current, load, replace(memory, needs=()))
-    memory = replace(memory, needs=_noted(memory.needs, wanted, scaling.scale_down_delay_seconds, now))
+    memory = replace(memory, needs=_noted(memory.needs, wanted, _delay(scaling, tuning), now))
     if wanted >= current:
         return _steady(scaling, current, load, memory)
-    return _lower(scaling, current, wanted, load, memory, now)
+    return _lower(scaling, current, wanted, load, memory, now, tuning)
 
 
 def _until_idle(scaling: Scaling, current: int, memory: Memory, left: float, is_quiet: bool) -> Decision:
@@ -182,23 +184,29 @@ def _until_idle(scaling: Scaling, current: int, memory: Memory, left: float, is_
     return Decision(current, Reason.HELD_UNTIL_IDLE, because, memory, look_again_after=left)
 
 
-def _lower(scaling: Scaling, current: int, wanted: int, load: Load, memory: Memory, now: datetime) -> Decision:
+def _lower(
+    scaling: Scaling, current: int, wanted: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision:
     """Down to the most that was needed at any moment of the delay."""
-    delay = scaling.scale_down_delay_seconds
+    delay = _delay(scaling, tuning)
     needs = memory.needs
     most = max(need for _, need in needs)
     # Before the first of them nothing was noted: a restart, or a gateway that fell silent for long.
     left = delay - (now - needs[0][0]).total_seconds()
     if left > 0 or most >= current:
-        because = f"fewer would do; they go when that stays so for {delay} s"
+        because = f"fewer would do; they go when that stays so for {delay:g} s"
         at = needs[1][0] if len(needs) > 1 else needs[0][0]
         left = max(left, delay - (now - at).total_seconds(), 0.0)
         return Decision(current, Reason.HELD_BY_DELAY, because, memory, look_again_after=left)
     because = (
         f"load {load.newest.load} ({_parts(load)}) at target {scaling.target_load}: {most} were enough for "
-        f"{delay} s (scaling.scaleDownDelaySeconds)"
+        f"{delay:g} s (scaling.scaleDownDelaySeconds)"
     )
     return Decision(most, Reason.LOAD_FELL, because, memory, look_again_after=1.0 if most > wanted else None)
+
+
+def _delay(scaling: Scaling, tuning: Tuning) -> float:
+    return max(scaling.scale_down_delay_seconds, tuning.settle_seconds)
 
 
 def _noted(needs: tuple[Need, ...], need: int, delay: float, now: datetime) -> tuple[Need, ...]:

@@ -194,7 +194,16 @@ def test_without_a_delay_a_crowd_that_is_over_keeps_what_the_average_of_half_a_m
 
     assert (story.current, story.last.reason) == (2, Reason.HELD_BY_WINDOW)
     assert "half a minute" in story.last.because
-    story.goes_on(15, 2)
+    story.goes_on(28, 2)
+    assert story.current == 1
+
+
+def test_without_a_delay_what_was_needed_a_moment_ago_stays_all_the_same() -> None:
+    story = Story(ONE_AT_LEAST | {"scaleDownDelaySeconds": 0}, current=1).goes_on(60, 4).goes_on(4, 12)
+    assert story.current == 3
+    story.goes_on(13, 4)
+    assert story.current == 3
+    story.goes_on(40, 4)
     assert story.current == 1
 
 
