@@ -284,15 +284,24 @@ def test_a_patience_that_says_nothing_and_one_that_heartbeats_renew_end_nothing(
 
 
 def test_what_was_begun_is_not_ended_by_the_clients_patience(tmp_path: Path) -> None:
-    async def slow(call: Call) -> None:
-        await asyncio.sleep(0.8)
-        await fake_engine.answer(call)
-
     async def story(gateway: Gateway) -> None:
+        other_is_told = asyncio.Event()
+
+        async def slow(call: Call) -> None:
+            await other_is_told.wait()
+            await fake_engine.answer(call)
+
         async with engines("a") as (a,):
             a.always = slow
-            await put(gateway, a)
-            assert (await ask(gateway, chat(), headers=PATIENT.format("0.5"))).status == 200
+            await put(gateway, a, queue=ONE_AT_A_TIME)
+            async with Client.connect(gateway) as begun, Client.connect(gateway) as waits:
+                begun.send(chat(), headers=PATIENT.format("0.5"))
+                await soon(lambda: a.running == 1)
+                waits.send(chat(), headers=PATIENT.format("0.5"))
+                # As patient as the first, and later: when it is told, the first one's time is over as well.
+                assert (await waits.answer()).error["code"] == "client_timeout"
+                other_is_told.set()
+                assert (await begun.answer()).status == 200
 
     with a_gateway(tmp_path) as gateway:
         asyncio.run(story(gateway))
