@@ -163,6 +163,7 @@ async def look(models: int) -> None:
             reign.store.saw(POD, cluster.change(POD, pod, {"status": running()}))
         for wish in cluster.of(MODEL):
             reign.store.saw(MODEL, wish)
+    row("writes of the operator for one model, from nothing to ready", f"{len(cluster.writes) / models:g}")
     writes, began = len(cluster.writes), time.perf_counter()
     for uid in uids:
         await reign.operating.look_at(uid)
