@@ -139,9 +139,10 @@ class Models:
 
 @contextmanager
 def namespace(cluster: Access, name: str) -> Iterator[Models]:
-    """A namespace of a story's own, gone afterwards with everything in it; what a killed run left goes first."""
+    """A namespace of a story's own; afterwards its models are gone, and it goes. What a killed run left goes first."""
     if cluster.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name"):
         _remove(cluster, name)
+        cluster.kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=120s", timeout_seconds=130)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield Models(cluster, name)
@@ -150,9 +151,8 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 
 def _remove(cluster: Access, name: str) -> None:
-    """The models first: a namespace that still has pods takes as long as these may need to drain."""
+    """Models and their pods are waited for, since they hold GPUs; how replicas drain, stories ask before this."""
     cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=90s")
-    replicas = ["-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
-    if cluster.kubectl("get", "pods", *replicas, "-o", "name"):
-        cluster.kubectl("wait", "--for=delete", "pods", *replicas, "--timeout=90s")
-    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
+    replicas = ["pods", "-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
+    cluster.kubectl("delete", *replicas, "--ignore-not-found", "--grace-period=1", "--timeout=90s")
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
