@@ -129,7 +129,7 @@ def kubelet(node: Node, pki: str) -> str:
         "failSwapOn": False,
         "oomScoreAdj": 0,
         "localStorageCapacityIsolation": False,
-        # Limits of a few hundredths of a core keep many stand-ins on one node; held to them, Python takes 15 s to start.
+        # Limits of a fiftieth of a core let many stand-ins onto one node; held to them, Python takes 15 s to start.
         "cpuCFSQuota": False,
         "podLogsDir": f"{node.folder}/pod-logs",
         "volumePluginDir": f"{node.folder}/volume-plugins",
