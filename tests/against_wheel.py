@@ -1,7 +1,8 @@
 """What works only in the checkout shows: the built and compiled wheel has every file and imports, and serves as tested.
 
 `python tests/against_wheel.py [--all] [PYTEST WORDS]`, by `make wheel-test`. Run are the tests from which a compiled
-module is reached; the others meet the same source as in `make test`. `--all` runs them, too, as `make nightly` does.
+module is reached within the packages of those; the others meet the same source as in `make test`. `--all` runs them, too, as
+`make nightly` does.
 """
 
 import os
@@ -46,6 +47,7 @@ def main(words: list[str]) -> int:
         if asked.stdout.strip() != "compiled":
             print(f"the relay of the wheel is not compiled but {asked.stdout}", file=sys.stderr)
             return 1
+        subprocess.run([str(python.with_name("shoal")), "--help"], cwd=folder, stdout=subprocess.DEVNULL, check=True)
         packages = [Path(package).name for package in settings["packages"]]
         subprocess.run([str(python), "-P", "-W", "ignore", "-c", _IMPORTS, *packages], cwd=folder, check=True)
         tests = [] if "--all" in words else _of_what_is_compiled(settings)
@@ -77,7 +79,7 @@ def _of_what_is_compiled(settings: dict[str, Any]) -> list[str]:
     import reaching
 
     hook = settings["hooks"]["custom"]
-    folders = {*ELSEWHERE, *(str(Path(package).parent) for package in settings["packages"])}
+    folders = {*ELSEWHERE, *(str(Path(package).parent) for package in hook["packages"])}
     modules = reaching.modules_below(*(ROOT / folder for folder in folders))
     tests = list((ROOT / "tests").rglob("test_*.py"))
     compiled = {*hook["modules"], *hook["c-modules"]}

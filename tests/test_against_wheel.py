@@ -12,7 +12,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOOK = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
 COMPILED = {*HOOK["modules"], *HOOK["c-modules"]}
 MODULES = reaching.modules_below(
-    *(ROOT / folder for folder in ("crds", "operator", "serving")),
+    *((ROOT / package).parent for package in HOOK["packages"]),
     *(ROOT / folder for folder in SETTINGS["tool"]["pytest"]["pythonpath"]),
 )
 
@@ -22,9 +22,9 @@ TESTED_ON_THE_WHEEL = [
     ("serving/test_token_ids.py", "imports what imports the one in C"),
     ("serving/test_upstream_silence.py", "imports what imports one"),
     ("serving/test_gateway_fault_table.py", "starts the gateway by a builder"),
-    ("operator/test_shoal_up.py", "starts `shoal up`, which starts the gateway"),
+    ("operator/test_load_source.py", "starts the gateway by the same builder"),
 ]
-TESTED_ONCE = ["operator/test_planning.py", "serving/test_replica_door.py", "api/test_proof.py"]
+TESTED_ONCE = ["operator/test_planning.py", "serving/test_replica_door.py", "operator/test_shoal_up.py"]
 
 
 @pytest.fixture(scope="module")
