@@ -1,8 +1,8 @@
 """What works only in the checkout shows: the built and compiled wheel has every file and imports, and serves as tested.
 
 `python tests/against_wheel.py [--all] [PYTEST WORDS]`, by `make wheel-test`. Run are the tests from which a compiled
-module is reached within the packages of those; the others meet the same source as in `make test`. `--all` runs them, too, as
-`make nightly` does.
+module is reached within the packages of those; the others meet the same source as in `make test`. `--all` runs them,
+too, as `make nightly` does.
 """
 
 import os
