@@ -75,6 +75,8 @@ class Local:
         self._said_ready = False
         self._manifest_fault = ""
         self._announcer = Announcer()
+        self._news: list[str] = []
+        """Said once the files tell the same: who reads a sentence and looks there finds it true."""
         self._written: dict[str, str] = {}
         self._wake = asyncio.Event()
         token = proof.load_token(run.master_key)
@@ -98,6 +100,7 @@ class Local:
         finally:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
+            self._say_news()
             await self._shut_down()
             for number in (*stop, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
@@ -142,6 +145,7 @@ class Local:
         for md in self._models.values():
             self._greet(md)
         self._say_when_all_are_ready()
+        self._say_news()
         return any(changed) or not self._gateway.ready or not self._world.is_settled
 
     def _end_strays(self) -> None:
@@ -228,11 +232,11 @@ class Local:
         names = outcome.status.names
         url = f"http://{self._settings.address}"
         when = ", and starts when somebody asks" if at_zero else ""
-        self._say(f"\n{md.metadata.name} answers on {url}/v1 as: {', '.join(names)}{when}")
+        self._news.append(f"\n{md.metadata.name} answers on {url}/v1 as: {', '.join(names)}{when}")
         path = md.spec.model.source.removeprefix("file://")
         kind = "chat" if self._settings.simulator else machine.model_kind(Path(path))
         if names:
-            self._say(f"  {greeting.curl(url, names[0], kind)}\n")
+            self._news.append(f"  {greeting.curl(url, names[0], kind)}\n")
 
     def _say_when_all_are_ready(self) -> None:
         """Once, when the first start is over."""
@@ -242,8 +246,13 @@ class Local:
             self._tell("all models are ready")
 
     def _tell(self, line: str) -> None:
-        """Say what happened, with the time of day."""
-        self._say(f"{self._clock().astimezone():%H:%M:%S} {line}")
+        """Say what happened, with the time of day, as soon as it is published."""
+        self._news.append(f"{self._clock().astimezone():%H:%M:%S} {line}")
+
+    def _say_news(self) -> None:
+        news, self._news = self._news, []
+        for line in news:
+            self._say(line)
 
     def _publish(self) -> None:
         """Write routes and status where they changed."""
