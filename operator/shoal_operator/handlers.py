@@ -17,6 +17,33 @@ anew: what was deleted before such a list is never told."""
 _STOP_SECONDS = 15.0
 
 
+class HandingOver:
+    """Carries readings from a thread to the loop that made this; the loop is woken once for all that wait.
+
+    asyncio writes a byte for every wake-up from outside to the pipe by which it hears of signals, too: a thousand
+    objects listed while the loop was busy filled it, and a SIGTERM was lost.
+    """
+
+    def __init__(self, seen: Seen) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seen = seen
+        self._guard = threading.Lock()
+        self._waiting: list[tuple[Kind, Manifest, str | None]] = []
+
+    def __call__(self, kind: Kind, manifest: Manifest, what: str | None) -> None:
+        with self._guard:
+            self._waiting.append((kind, manifest, what))
+            if len(self._waiting) > 1:
+                return
+        self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        with self._guard:
+            taken, self._waiting = self._waiting, []
+        for reading in taken:
+            self._loop.call_soon(self._seen, *reading)
+
+
 class Watching:
     """kopf in a thread with a loop of its own: it takes signals and ends every task of the loop that it runs in."""
 
@@ -24,10 +51,9 @@ class Watching:
         self, connect: Callable[[], Awaitable[Connection]], namespaces: Sequence[str], seen: Seen, selector: str
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._seen = seen
         self._stop = threading.Event()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._registry = _registry(connect, self._hand_over)
+        self._registry = _registry(connect, HandingOver(seen))
         self._settings = _settings(selector)
         self._namespaces = list(namespaces)
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
@@ -47,9 +73,6 @@ class Watching:
                 await asyncio.wait([self._ended])
         except TimeoutError:
             logging.getLogger(__name__).warning('reason=WatchStopsLate because="kopf did not end in time"')
-
-    def _hand_over(self, kind: Kind, manifest: Manifest, what: str | None) -> None:
-        self._loop.call_soon_threadsafe(self._seen, kind, manifest, what)
 
     def _run(self) -> None:
         error: BaseException | None = None
