@@ -28,8 +28,9 @@ def test_a_manifest_becomes_an_address_and_ctrl_c_leaves_nothing(tmp_path: Path)
         [replica] = running.until_ready()
         running.until_said(f"one answers on http://{HOST}:{running.port}/v1 as: one")
         assert routes(running) == [replica.name]
-        told = subprocess.run([*COMMAND, "status"], env=running.environment, capture_output=True, text=True)
-        assert "1 of 1 replicas ready, 0 waiting, 0 in flight" in told.stdout
+        # It says that the load is unknown where the gateway does not answer within two seconds.
+        ready = "1 of 1 replicas ready, 0 waiting, 0 in flight"
+        until(lambda: ready in subprocess.check_output([*COMMAND, "status"], env=running.environment, text=True))
 
         assert running.end(signal.SIGINT) == 0
         running.until_nothing_is_left()

@@ -174,9 +174,10 @@ class FakeEngine:
         """Listen no more, and cut everything."""
         if self._server is not None:
             self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        for _ in range(3):  # one may be accepted just now
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     def refuse_new(self) -> None:
         """Listen no more; what is connected stays."""

@@ -228,8 +228,10 @@ async def simulated(knobs: Knobs | None = None, admission: Admission | None = No
         yield engine
     finally:
         server.close()
-        for connection in [*service.connections]:
-            connection.close()
+        for _ in range(3):  # one may be accepted just now
+            for connection in [*service.connections]:
+                connection.close()
+            await asyncio.sleep(0)
 
 
 def run_async(main: Any) -> None:

@@ -14,7 +14,7 @@ from storykit.installation import merged
 MODELS = "modeldeployments.shoal.dev"
 OF_SHOAL = "app.kubernetes.io/managed-by=shoal"
 BELONGINGS = "pods,services,endpointslices,secrets,serviceaccounts,controllerrevisions"
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 
 
 def a_model(name: str, *args: str, **spec: Any) -> dict[str, Any]:
@@ -58,9 +58,11 @@ class Models:
         """`kubectl apply`."""
         self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(manifest))
 
-    def delete(self, name: str, seconds: int = 90) -> None:
+    def delete(self, name: str, seconds: int = 240) -> None:
         """`kubectl delete`, and wait until its pods are gone, too."""
-        self.cluster.kubectl("delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s")
+        self.cluster.kubectl(
+            "delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s", timeout_seconds=seconds + 10
+        )
         self.until(lambda: not self.pods(name), f"{name}'s pods are gone", seconds)
 
     def patch(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -151,8 +153,8 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 def _remove(cluster: Access, name: str) -> None:
     """The models first: a namespace that still has pods takes as long as these may need to drain."""
-    cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=90s")
+    cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=240s", timeout_seconds=250)
     replicas = ["-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
     if cluster.kubectl("get", "pods", *replicas, "-o", "name"):
-        cluster.kubectl("wait", "--for=delete", "pods", *replicas, "--timeout=90s")
+        cluster.kubectl("wait", "--for=delete", "pods", *replicas, "--timeout=240s", timeout_seconds=250)
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
