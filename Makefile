@@ -42,7 +42,7 @@ locks: sync ## compile the locks again: ours, the engine's and that of the stori
 wheel-test: sync ## the tests once more, against the built wheel
 	$(RUN) python tests/against_wheel.py -n $(WORKERS)
 
-e2e: sync ## the stories with the real engine, on this machine (20 minutes, 30 beside other work)
+e2e: sync ## the stories with the real engine, on this machine (10 minutes, 30 beside other work)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e --durations=0
 
 stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; STORIES="-k quickstart" chooses)
