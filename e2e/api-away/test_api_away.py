@@ -40,7 +40,7 @@ def test_requests_go_on_while_the_api_server_is_away(
         asking(shoal.cluster, tmp_path, itself, "aa", "--rate", "10", "--tokens", "2", key=shoal.key) as answers,
     ):
         ledgers = (by_service, streams, answers)
-        story.until(lambda: all(ledger.count("ok") for ledger in ledgers), "the load runs", 60)
+        story.until(lambda: all(ledger.count("ok") for ledger in ledgers), "the load runs", 180)
         began = time.time()
         with _away(how):
             # The minute is the claim; nothing else could be waited for, since nothing can be asked.

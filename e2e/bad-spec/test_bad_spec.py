@@ -99,7 +99,7 @@ def test_a_condition_an_event_and_the_answer_say_what_to_do_and_mending_is_enoug
                 for reason, message in story.events(name)
             ),
             f"an Event {mistake.reason} says so, too",
-            20,
+            240,
             name,
         )
         if not mistake.is_permanent:
@@ -120,7 +120,7 @@ def test_a_secret_that_is_made_later_is_enough(shoal: Installation, story: Model
     story.wait_reason("late", "Ready", "ObjectMissing")
     before = story.starts("late")
     story.cluster.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=x", "-n", story.namespace)
-    story.wait_ready("late", seconds=150)
+    story.wait_ready("late")
     assert story.starts("late") == before, "the same pod, started once"
     served_by(shoal, tmp_path, "late")
 
@@ -130,7 +130,7 @@ def test_a_bad_change_of_a_served_model_takes_nothing_away(shoal: Installation, 
     story.wait_ready("served")
     before = story.starts("served")
     with asking(shoal.cluster, tmp_path, shoal.url, "served", "--rate", "5", key=shoal.key) as ledger:
-        story.until(lambda: ledger.count("ok"), "the load runs", 60)
+        story.until(lambda: ledger.count("ok"), "the load runs", 180)
         story.apply(a_model("served", "--simulate-colour", "blue"))
         told = story.wait_reason("served", "Progressing", "CannotStart")
         assert "no knob colour" in told
@@ -149,7 +149,7 @@ def test_a_name_that_is_taken_is_told_and_another_one_heals_it(
     story.apply(a_model("second", model={"names": ["wanted"]}))
     told = story.wait_reason("second", "NamesGranted", "NameTaken")
     _says(("'wanted' belongs to", f"{story.namespace}/first", "spec.model.names"), told)
-    assert ("NameTaken", told) in story.events("second")
+    story.until(lambda: ("NameTaken", told) in story.events("second"), "an Event says so, too", 240, "second")
     assert served_by(shoal, tmp_path, "wanted") == f"{story.namespace}/first"
     before = story.starts("first")
 
@@ -166,12 +166,12 @@ def test_an_object_of_somebody_else_with_our_name_is_told_and_left_alone(story: 
     story.apply(a_model("occupied"))
     told = story.wait_reason("occupied", "Ready", "NameOccupied")
     _says(("ServiceAccount", "occupied-shoal"), told)
-    assert ("NameOccupied", told) in story.events("occupied")
+    story.until(lambda: ("NameOccupied", told) in story.events("occupied"), "an Event says so, too", 240, "occupied")
     found = story.cluster.get("serviceaccount", "occupied-shoal", "-n", story.namespace)
     assert "ownerReferences" not in found["metadata"]
 
     story.cluster.kubectl("delete", "serviceaccount", "occupied-shoal", "-n", story.namespace)
-    story.wait_ready("occupied", seconds=150)
+    story.wait_ready("occupied")
 
 
 def _says(words: tuple[str, ...], sentence: str) -> None:

@@ -22,9 +22,9 @@ def test_the_third_revision_does_not_wait_for_the_second(shoal: Installation, st
     story.wait_ready("edit", replicas=2)
     (first,) = rollouts.ready_by_revision(story, "edit")
     with asking(shoal.cluster, tmp_path, shoal.url, "edit", "--rate", "10", key=shoal.key) as ledger:
-        story.until(lambda: ledger.count("ok"), "the load runs", 60)
+        story.until(lambda: ledger.count("ok"), "the load runs", 180)
         story.apply(a_model("edit", *SLOW, replicas=2, rollout=HOW))
-        story.until(lambda: len(_revisions(story)) == 2, "a pod of the second revision is there", 60, "edit")
+        story.until(lambda: len(_revisions(story)) == 2, "a pod of the second revision is there", 180, "edit")
         (second,) = _revisions(story) - {first}
 
         story.apply(a_model("edit", *THIRD, replicas=2, rollout=HOW))
@@ -35,9 +35,9 @@ def test_the_third_revision_does_not_wait_for_the_second(shoal: Installation, st
         kept = set(story.starts("edit"))
 
         story.apply(a_model("edit", *SLOW, replicas=2, rollout=HOW))
-        story.until(lambda: len(_revisions(story)) == 2, "the second one's pod is there again", 60, "edit")
+        story.until(lambda: len(_revisions(story)) == 2, "the second one's pod is there again", 180, "edit")
         story.apply(a_model("edit", *THIRD, replicas=2, rollout=HOW))
-        back = story.until(lambda: rollouts.is_complete(story, "edit", second), "it is gone again", 120, "edit")
+        back = story.until(lambda: rollouts.is_complete(story, "edit", second), "it is gone again", 240, "edit")
         assert set(story.starts("edit")) == kept, "an edit back takes nothing away that serves"
         entries = ledger.all_ok()
     print(

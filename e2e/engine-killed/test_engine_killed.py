@@ -49,13 +49,13 @@ def test_the_only_replicas_requests_wait_for_it(
     story.apply(a_ray_model(ray_image, "ek", replicas=1))
     story.wait_ready("ek", seconds=READY_SECONDS)
     with asking(shoal.cluster, tmp_path, shoal.url, "ek", "--rate", "5", "--seconds", "1", key=shoal.key) as before:
-        before.client.wait(60)
+        before.client.wait(300)
         before.all_ok()
     (victim,) = story.pods("ek")
     _kill(story, victim)
     with asking(shoal.cluster, tmp_path, shoal.url, "ek", "--rate", "2", "--seconds", "5", key=shoal.key) as held:
         _says_why_and_starts_anew(story, "ek", victim)
-        held.client.wait(180)
+        held.client.wait(300)
         entries = held.all_ok()
     print(f"the first request was answered after {max(entry.ended - entry.began for entry in entries):.0f} s")
 

@@ -24,7 +24,7 @@ def test_a_rolling_restart_of_the_gateways_fails_no_request(shoal: Installation,
         story.until(
             lambda: {pod["metadata"]["uid"] for pod in shoal.pods("gateway", leaving=True)}.isdisjoint(before),
             "the old gateways are gone",
-            120,
+            240,
         )
         load.goes_on(20)
         load.all_ok(50)

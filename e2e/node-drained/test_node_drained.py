@@ -25,7 +25,7 @@ def test_a_drained_node_cuts_no_stream(shoal: Installation, story: Models, two_n
     two_nodes.cordon(two_nodes.first)
     shoal.cluster.kubectl("rollout", "restart", GATEWAY, "-n", NAMESPACE)
     shoal.wait_for(GATEWAY)
-    story.until(lambda: len(shoal.pods("gateway", leaving=True)) == 2, "the old gateways are gone", 120)
+    story.until(lambda: len(shoal.pods("gateway", leaving=True)) == 2, "the old gateways are gone", 240)
     two_nodes.uncordon(two_nodes.first)
     assert nodes.of_pods(shoal.pods("gateway")) == [two_nodes.second] * 2
     assert nodes.of_pods(story.pods("nd")) == [two_nodes.first, two_nodes.second]

@@ -192,7 +192,7 @@ def test_a_killed_process_is_healed_without_an_orphan(house: House, victim: str)
     (process, *_) = house.processes_of("tiny-llama", victim)
 
     process.send_signal(signal.SIGKILL)
-    until(lambda: house.replica("tiny-llama")["restarts"] > before["restarts"], f"{victim}: the restart is seen", 30)
+    until(lambda: house.replica("tiny-llama")["restarts"] > before["restarts"], f"{victim}: the restart is seen", 120)
     assert house.replica("tiny-llama")["lastWords"]
     held = house.client.with_options(timeout=READY_WITHIN).chat.completions.create(
         model="chat", messages=[_user("Hello")], max_tokens=4
@@ -206,7 +206,7 @@ def test_a_killed_process_is_healed_without_an_orphan(house: House, victim: str)
 
 def test_to_zero_and_back_loses_no_request(house: House) -> None:
     house.write(LLAMA, MINILM | {"spec": MINILM["spec"] | {"replicas": 0}})
-    until(lambda: not house.model("all-minilm")["replicas"], "the replica is gone", 60)
+    until(lambda: not house.model("all-minilm")["replicas"], "the replica is gone", 180)
     answers: list[int] = []
     asking = threading.Thread(
         target=lambda: answers.append(
@@ -214,7 +214,7 @@ def test_to_zero_and_back_loses_no_request(house: House) -> None:
         )
     )
     asking.start()
-    until(lambda: _waiting(house, "default/all-minilm") == 1, "the request waits", 10)
+    until(lambda: _waiting(house, "default/all-minilm") == 1, "the request waits", 60)
     house.write(LLAMA, MINILM)
     asking.join(READY_WITHIN)
 
@@ -226,12 +226,12 @@ def test_a_broken_edit_leaves_everything_as_it_was(house: House) -> None:
     until(
         lambda: "sauce" in house.status()["manifestFault"] or bool(house.status()["manifestFault"]),
         "the fault is told",
-        20,
+        120,
     )
 
     assert house.client.chat.completions.create(model="chat", messages=[_user("Hello")], max_tokens=2).choices
     house.write(LLAMA, MINILM)
-    until(lambda: not house.status()["manifestFault"], "the fault is gone", 20)
+    until(lambda: not house.status()["manifestFault"], "the fault is gone", 120)
 
 
 def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:
@@ -246,7 +246,7 @@ def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:
 
     house.process.send_signal(signal.SIGINT)
 
-    assert house.process.wait(60) == 0
+    assert house.process.wait(180) == 0
     assert [process for process in everything if process.is_running()] == []
     # A port that is free again may be had at once by a program that was started meanwhile.
     listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in there]

@@ -52,10 +52,10 @@ def test_a_kind_of_the_same_name_in_another_group_is_left_alone(
     story.wait_ready("og")
 
     with asking(shoal.cluster, tmp_path, shoal.url, "og", "--rate", "5", "--seconds", "2", key=shoal.key) as ledger:
-        ledger.client.wait(60)
+        ledger.client.wait(180)
         ledger.all_ok()
     with asking(shoal.cluster, tmp_path, shoal.url, "foreign", "--rate", "1", "--seconds", "1", key=shoal.key) as none:
-        none.client.wait(60)
+        none.client.wait(180)
         assert {entry.status for entry in none.finish()} == {404}, none.told()
 
     found = story.cluster.get(KIND, "og", "-n", story.namespace, "--show-managed-fields")

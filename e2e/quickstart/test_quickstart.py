@@ -43,13 +43,13 @@ def test_two_models_are_served_under_one_address_and_leave_nothing(
     with asking(
         shoal.cluster, tmp_path, shoal.url, "qs-chat", "--rate", "5", "--seconds", "1", "--stream", key=shoal.key
     ) as ledger:
-        ledger.client.wait(60)
+        ledger.client.wait(180)
         ledger.all_ok()
 
     assert story.belongings("qs-chat"), "there is something to leave"
     for name in ("qs-chat", "qs-embed"):
         story.delete(name)
-        story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 60)
+        story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 180)
 
     if gpus:
         story.apply(a_model("qs-next", **chat))
@@ -74,7 +74,7 @@ def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story
         words = ["--rate", "1", "--seconds", "1", "--stream", "--tokens", "32", "--patience", "300"]
         with asking(shoal.cluster, tmp_path, shoal.url, "qs-llama", *words, key=shoal.key) as ledger:
             story.wait_ready("qs-llama", seconds=real_engine.START_SECONDS)
-            ledger.client.wait(60)
+            ledger.client.wait(180)
             (held,) = ledger.finish()
             assert held.outcome == "ok", ledger.told()
         found = real_engine.pieces(story, "qs-llama", applied, held.began + held.waited, held.first)
@@ -100,7 +100,7 @@ def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story
 
         for name in ("qs-llama", "qs-minilm"):
             story.delete(name)
-            story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 60)
+            story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 180)
     if gpus:
         story.apply(a_model("qs-next", parallelism={"tensor": gpus}, resources={"gpu": gpus}))
         story.wait_ready("qs-next")

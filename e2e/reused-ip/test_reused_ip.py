@@ -34,7 +34,7 @@ def test_a_replica_of_another_model_gets_no_prompt(shoal: Installation, story: M
         _late_slice(story, "mine", other["status"]["podIP"], 30000),
         asking(shoal.cluster, tmp_path, shoal.url, "mine", "--rate", "20", "--seconds", "5", key=shoal.key) as ledger,
     ):
-        ledger.client.wait(60)
+        ledger.client.wait(180)
         ledger.all_ok()
     heard_by_mine = [entry["path"] for entry in replicas.journal(story, "mine", mine)]
     heard_by_other = [entry["path"] for entry in replicas.journal(story, "other", other)]
@@ -59,7 +59,7 @@ def test_whoever_listens_there_hears_hellos_and_no_prompt(shoal: Installation, s
                 shoal.cluster, tmp_path, shoal.url, "mine", "--rate", "5", "--seconds", "2", key=shoal.key
             ) as ledger,
         ):
-            ledger.client.wait(60)
+            ledger.client.wait(180)
             entries = ledger.finish()
     finally:
         listener.terminate()

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 SLOW = ("--simulate-gap-seconds", "0.5")
 STREAMS = ("--stream", "--tokens", "70")
 """Each runs for 35 s."""
-ALLOWED_SECONDS = 5.0
-"""Three are meant, and told by what is printed; the machine that runs the story does other things, too."""
+ALLOWED_SECONDS = 15.0
+"""Three are meant, and told by what is printed; a machine may be slow and do other things, too."""
 
 
 def test_from_four_to_forty_ten_are_wanted_within_seconds_and_never_more(

@@ -29,6 +29,6 @@ def test_models_of_two_namespaces_share_an_address_and_no_name(
             assert served_by(shoal, tmp_path, name) == f"{holder.namespace}/twin"
 
         story.delete("twin")
-        second.until(lambda: "shared" in second.status("twin")["names"], "the name passes on", 60, "twin")
+        second.until(lambda: "shared" in second.status("twin")["names"], "the name passes on", 180, "twin")
         assert served_by(shoal, tmp_path, "shared") == f"{second.namespace}/twin"
         assert {pod["status"]["phase"] for pod in second.pods("twin")} == {"Running"}, "the neighbour stays"

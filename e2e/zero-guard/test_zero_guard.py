@@ -24,7 +24,7 @@ def test_a_long_stream_keeps_the_last_replica(shoal: Installation, story: Models
         asking(shoal.cluster, tmp_path, shoal.url, "zg", *words, key=shoal.key) as ledger,
     ):
         (entry,) = ledger.whole()
-        story.until(lambda: not story.pods("zg"), "no pod is left", IDLE_SECONDS + 60, "zg")
+        story.until(lambda: not story.pods("zg"), "no pod is left", IDLE_SECONDS + 180, "zg")
     assert (entry.outcome, entry.tokens) == ("ok", 50), ledger.told()
     assert entry.ended - entry.first > 4 * IDLE_SECONDS, "the stream is much longer than the idle time"
     decided = reactions.decisions(shoal, story, "zg")

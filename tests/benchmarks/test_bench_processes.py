@@ -46,7 +46,7 @@ time.sleep(600)
 def test_a_stopped_program_takes_its_children_along(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = MeasuredProcess([sys.executable, "-c", _PARENT], log)
-    process.wait_until(lambda: log.read_text().endswith("\n"), 20)
+    process.wait_until(lambda: log.read_text().endswith("\n"), 120)
     child = int(log.read_text())
     assert Path(f"/proc/{child}").exists()
     assert process.memory_bytes() > 1024 * 1024
@@ -62,7 +62,7 @@ def test_a_stopped_program_takes_its_children_along(tmp_path: Path) -> None:
 def test_a_program_that_ends_instead_of_serving_says_why(tmp_path: Path) -> None:
     process = MeasuredProcess([sys.executable, "-c", "raise SystemExit('no such flag --x')"], tmp_path / "log")
     with pytest.raises(DidNotStart, match="it ended with status 1; its log ends: no such flag --x"):
-        process.wait_until(lambda: False, 20)
+        process.wait_until(lambda: False, 120)
     process.stop()
 
 

@@ -157,7 +157,7 @@ def run(answer: bytes, order: Order, stalls_seconds: float = 0.0) -> Sheet:
         try:
             client = Client(replace(order, url=f"http://127.0.0.1:{port}/v1/chat/completions", begin=begin))
             sheet = await client.run()
-            async with asyncio.timeout(5):  # it leaves no connection behind
+            async with asyncio.timeout(60):  # it leaves no connection behind
                 for _ in range(client.opened):
                     await closings.get()
             return sheet

@@ -66,9 +66,9 @@ def test_what_holds_an_image_ends_when_it_is_told_to() -> None:
     _, *words = container["command"]
     holding = subprocess.Popen([sys.executable, *words])
     try:
-        waiting.until(lambda: catches(holding.pid, signal.SIGTERM), what="it listens", seconds=30)
+        waiting.until(lambda: catches(holding.pid, signal.SIGTERM), what="it listens", seconds=120)
         holding.terminate()
-        assert holding.wait(10) == 0
+        assert holding.wait(120) == 0
     finally:
         holding.kill()
         holding.wait()

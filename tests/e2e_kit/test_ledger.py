@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from facts import until
+from facts import DEADLINE_SECONDS, until
 from held_ports import a_port
 from localkube.access import Access
 from storykit import ledger, load
@@ -24,20 +24,22 @@ def engine() -> Iterator[str]:
     address = f"127.0.0.1:{a_port()}"
     command = [sys.executable, "-m", "shoal_serving.simulator", "--open", "--listen", address, "--model", "m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        until(lambda: answers(f"http://{address}/health"))
-        yield f"http://{address}"
-        process.kill()
+        try:
+            until(lambda: answers(f"http://{address}/health"))
+            yield f"http://{address}"
+        finally:  # or the end of the block waits for it for ever
+            process.kill()
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
+        return httpx2.get(url, timeout=DEADLINE_SECONDS, trust_env=False).status_code == 200
     except httpx2.TransportError:
         return False
 
 
 def order(url: str, **fault: object) -> None:
-    httpx2.post(f"{url}/simulator/faults", json=fault, timeout=5, trust_env=False).raise_for_status()
+    httpx2.post(f"{url}/simulator/faults", json=fault, timeout=DEADLINE_SECONDS, trust_env=False).raise_for_status()
 
 
 @pytest.mark.parametrize("words", [[], ["--stream"]], ids=["json", "stream"])
@@ -46,7 +48,7 @@ def test_every_answer_is_counted_with_its_text(tmp_path: Path, words: list[str])
         engine() as url,
         ledger.asking(HERE, tmp_path, f"{url}/v1", "m", "--rate", "50", "--seconds", "0.2", *words) as book,
     ):
-        book.client.wait(20)
+        book.client.wait(DEADLINE_SECONDS)
         entries = book.finish()
 
     assert [entry.outcome for entry in entries] == ["ok"] * 10, book.told()
@@ -68,7 +70,7 @@ def test_what_goes_wrong_is_never_counted_as_an_answer(
     with engine() as url:
         order(url, **fault)
         with ledger.asking(HERE, tmp_path, f"{url}/v1", "m", "--rate", "50", "--seconds", "0.1", *words) as book:
-            book.client.wait(20)
+            book.client.wait(DEADLINE_SECONDS)
             entries = book.finish()
 
     assert len(entries) == 5

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster
 from reigns import MASTER_KEY, T0, Reign, a_wish, settled
 from shoal_api import proof
@@ -216,6 +217,6 @@ def now() -> datetime:
 
 
 async def true(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not fact():  # noqa: ASYNC110  (a fact, not an event)
             await asyncio.sleep(0.01)

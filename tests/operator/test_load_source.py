@@ -5,14 +5,14 @@ import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fake_engine
-from facts import soon
+from facts import DEADLINE_SECONDS, soon
 from fake_engine import MASTER_KEY, engines
 from gateway_process import Gateway, a_gateway, a_route, ask, chat
 from shoal_api import proof
@@ -59,7 +59,7 @@ async def listening(*ports: int, token: str = TOKEN) -> AsyncIterator[Listening]
 
 
 async def true(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not fact():  # noqa: ASYNC110  (a fact, not an event)
             await asyncio.sleep(0.01)
 
@@ -86,11 +86,12 @@ def test_the_first_request_that_is_held_is_told_at_once_and_the_last_one_leaves_
                 tasks = await hold(gateway, 3)
                 await true(lambda: heard.newest == (3, 0))
                 assert heard.wakes[0] == {MODEL}
+                ended = now()
                 await let_go(tasks)
                 await true(lambda: heard.newest == (0, 0))
-                ended = now()
                 await true(lambda: heard.load.busy_at is not None)
-                assert abs((heard.load.busy_at - ended).total_seconds()) < 3
+                # Idle times are told to a tenth of a second.
+                assert ended - timedelta(seconds=0.1) <= heard.load.busy_at <= now()
                 assert heard.load.missing == ()
 
     asyncio.run(story())
@@ -105,7 +106,8 @@ def test_an_operator_that_comes_later_learns_when_somebody_last_asked(tmp_path: 
             await soon(lambda: gateway.load()["models"] == {})
             async with listening(gateway.internal) as heard:
                 await true(lambda: heard.load.busy_at is not None)
-                assert before <= heard.load.busy_at <= now()
+                # Idle times are told to a tenth of a second.
+                assert before - timedelta(seconds=0.1) <= heard.load.busy_at <= now()
                 never = heard.loads.of("default/never", now())
                 assert never.busy_at is None
                 assert never.known_since is not None
@@ -129,8 +131,7 @@ def test_three_gateways_are_summed_and_one_that_stands_still_is_named(tmp_path: 
 
                 gateways[2].process.send_signal(signal.SIGSTOP)
                 try:
-                    await true(lambda: heard.load.silent)
-                    assert "gateway g2 is Ready" in heard.load.silent[0]
+                    await true(lambda: any("gateway g2 is Ready" in said for said in heard.load.silent))
                     assert heard.newest == (6, 0), "what it told last still counts"
                 finally:
                     gateways[2].process.send_signal(signal.SIGCONT)
@@ -168,7 +169,7 @@ def test_what_another_gateway_has_in_flight_weighs_in_the_choice(tmp_path: Path)
                 # From here on, so that the sums are nothing or all eight, never some of them.
                 async with listening(first.internal, second.internal):
                     a.always = b.always = fake_engine.answer
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(DEADLINE_SECONDS):
                         while await at_a(12):
                             pass  # the sums come back with the second's next message
                     a.always = b.always = fake_engine.hang
@@ -260,7 +261,7 @@ async def _talk(gateway: Gateway, *lines: str) -> bytes:
     writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
     for line in lines:
         writer.write(_chunk(line))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         heard = b""
         while not heard.endswith(b"0\r\n\r\n"):
             heard += await reader.read(65536)

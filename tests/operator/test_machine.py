@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from held_ports import a_port
 from shoal_operator import machine
 
 
@@ -41,9 +42,10 @@ def test_weights_are_counted_in_one_format_only(tmp_path: Path) -> None:
 
 
 def test_a_port_is_free_until_somebody_listens() -> None:
+    port = a_port()
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         listener.listen()
         assert not machine.is_free("127.0.0.1", port)
     assert machine.is_free("127.0.0.1", port)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from facts import DEADLINE_SECONDS
 from one_machine_up import COMMAND, a_file_model, up
 from shoal_operator import keys
 from shoal_operator.settings import BadSettings
@@ -77,7 +78,7 @@ def test_shoal_up_asks_for_keys_and_refuses_what_contradicts_them(tmp_path: Path
         running.until_ready()
 
         def status(headers: dict[str, str]) -> int:
-            client = http.client.HTTPConnection(HOST, running.port, timeout=30)
+            client = http.client.HTTPConnection(HOST, running.port, timeout=DEADLINE_SECONDS)
             question = json.dumps({"model": "one", "messages": [{"role": "user", "content": "Hello"}]})
             client.request("POST", "/v1/chat/completions", question, headers | {"content-type": "application/json"})
             answer = client.getresponse()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster, condition, events, running
 from reigns import Reign, a_wish, settled
 from shoal_api import labels
@@ -90,7 +91,7 @@ def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() ->
         cluster.remove(MODEL, old)
         reign.store.lost(MODEL, old)
         await reign.operating.look_at("uid-old")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             taken = await reign.queue.take()
         assert taken == "uid-young"
         await reign.operating.look_at(taken)

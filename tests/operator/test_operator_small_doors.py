@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster
 from reigns import a_wish, settled
 from shoal_operator import health
@@ -59,10 +60,10 @@ def test_the_queue_knows_what_has_been_worked_on_for_longest() -> None:
 def test_of_two_times_the_earlier_counts() -> None:
     async def story() -> None:
         queue = WorkQueue()
-        queue.add_later("a", 60)
+        queue.add_later("a", 10 * DEADLINE_SECONDS)
         queue.add_later("a", 0)
-        queue.add_later("a", 60)
-        async with asyncio.timeout(1):
+        queue.add_later("a", 10 * DEADLINE_SECONDS)
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert await queue.take() == "a"
         queue.add_later("b", 0)
         queue.forget("b")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,16 @@ def kube() -> Iterator[FakeKube]:
 
 @contextlib.asynccontextmanager
 async def watching(
-    kube: FakeKube, folder: Path, resource: Resource = cluster_watch.MODELS, namespace: str = "", pace: Pace = QUICK
+    kube: FakeKube,
+    folder: Path,
+    resource: Resource = cluster_watch.MODELS,
+    namespace: str = "",
+    pace: Pace = QUICK,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[tuple[Watch, Known]]:
     known, api = Known(), Api(kube.kubeconfig(folder))
-    watch = Watch(
-        api, resource, namespace, Feed(known.replace, known.change, lambda: None), time.monotonic, lambda: 0.5, pace
-    )
+    feed = Feed(known.replace, known.change, lambda: None)
+    watch = Watch(api, resource, namespace, feed, clock, lambda: 0.5, pace)
     task = asyncio.create_task(watch.run())
     try:
         await soon(lambda: watch.lists or task.done() or watch.losses)
@@ -291,7 +295,7 @@ def test_a_silent_list_is_asked_again(kube: FakeKube, tmp_path: Path) -> None:
     kube.hangs.add("list")
 
     async def story() -> None:
-        async with watching(kube, tmp_path, pace=Pace(list_seconds=0.1, first_pause_seconds=0.01)) as (watch, known):
+        async with watching(kube, tmp_path, pace=replace(QUICK, list_seconds=0.3)) as (watch, known):
             await soon(lambda: watch.losses.get("Silent", 0) >= 2)
             assert known.replaced == 0
             kube.hangs.clear()
@@ -338,14 +342,17 @@ def test_a_kubeconfig_that_leads_nowhere_is_said_and_read_again(
 
 
 def test_a_namespace_that_stays_refused_is_barred_until_it_opens(kube: FakeKube, tmp_path: Path) -> None:
-    pace = replace(QUICK, barred_seconds=0.2)
+    now = 0.0
     kube.put(MODELS, a_model("late", "closed"))
 
     async def story() -> None:
+        nonlocal now
         kube.refuse["closed"] = 403
-        async with watching(kube, tmp_path, namespace="closed", pace=pace) as (watch, known):
+        async with watching(kube, tmp_path, namespace="closed", clock=lambda: now) as (watch, known):
+            now = QUICK.barred_seconds - 1
             assert not watch.is_barred, "roles may still be on their way"
-            await soon(lambda: watch.is_barred)
+            now = QUICK.barred_seconds
+            assert watch.is_barred
             kube.refuse.clear()
             await soon(lambda: known.names == {"late"})
             assert not watch.is_barred

@@ -243,16 +243,16 @@ def test_a_request_whose_client_gives_up_is_ended_before_and_never_started(
             await put(gateway, condition="1 replica loads the model.")
             began = loop.time()
             answer = await ask(gateway, chat(stream), headers=f"{header}: 1\r\n")
-            assert 0.85 < loop.time() - began < 1.5
+            assert loop.time() - began > 0.85
             assert (answer.status, answer.error["code"]) == (504, "client_timeout")
             assert answer.error["type"] == "timeout_error"
             assert "1 replica loads the model." in answer.error["message"]
             assert "retry-after-ms" in answer.headers
             assert await asyncio.to_thread(gateway.metric, "shoal_requests_total", outcome="timeout") == 1
             await put(gateway, a)
-            assert (await ask(gateway, chat(stream), headers=f"{header}: 1\r\n")).status == 200
+            assert (await ask(gateway, chat(stream), headers=f"{header}: 100\r\n")).status == 200
             assert len(a.calls) == 1
-            assert a.calls[0].headers[header.lower()] == "1"
+            assert a.calls[0].headers[header.lower()] == "100"
 
     with a_gateway(tmp_path) as gateway:
         asyncio.run(story(gateway))
@@ -292,12 +292,13 @@ def test_what_was_begun_is_not_ended_by_the_clients_patience(tmp_path: Path) -> 
             await fake_engine.answer(call)
 
         async with engines("a") as (a,):
-            a.always = slow
             await put(gateway, a, queue=ONE_AT_A_TIME)
+            assert (await ask(gateway, chat())).status == 200
+            a.always = slow
             async with Client.connect(gateway) as begun, Client.connect(gateway) as waits:
-                begun.send(chat(), headers=PATIENT.format("0.5"))
+                begun.send(chat(), headers=PATIENT.format("1.2"))
                 await soon(lambda: a.running == 1)
-                waits.send(chat(), headers=PATIENT.format("0.5"))
+                waits.send(chat(), headers=PATIENT.format("1.2"))
                 # As patient as the first, and later: when it is told, the first one's time is over as well.
                 assert (await waits.answer()).error["code"] == "client_timeout"
                 other_is_told.set()

@@ -15,9 +15,6 @@ from fake_engine import FakeEngine, engines
 from fake_kube import MODELS, SLICES, FakeKube, a_cluster
 from gateway_process import Gateway, a_gateway, ask, chat, fetch
 
-START_SECONDS = 60.0
-"""The client library alone takes two seconds to import on an idle machine."""
-
 
 @pytest.fixture
 def kube() -> Iterator[FakeKube]:
@@ -45,7 +42,7 @@ def on(kube: FakeKube, folder: Path, *flags: str, is_ready: bool = True) -> Iter
     """A gateway that has its first list."""
     with a_gateway(folder, "--settle-seconds=0", *flags, kubeconfig=kube.kubeconfig(folder)) as gateway:
         if is_ready:
-            until(lambda: gateway.get("/readyz") == "ok\n", START_SECONDS)
+            until(lambda: gateway.get("/readyz") == "ok\n")
         yield gateway
 
 
@@ -71,7 +68,7 @@ def test_it_is_ready_after_the_first_full_list_and_says_so_until_then(kube: Fake
             assert (answer.status, answer.error["code"]) == (503, "gateway_starting")
             assert answer.headers["x-should-retry"] == "true"
             kube.refuse.clear()
-            await soon(lambda: gateway.get("/readyz") == "ok\n", START_SECONDS)
+            await soon(lambda: gateway.get("/readyz") == "ok\n")
             assert (await ask(gateway, chat())).status == 200
             assert (await ask(gateway, chat(model="unknown"))).status == 404
 
@@ -142,7 +139,7 @@ def test_a_killed_child_is_replaced_and_nobody_notices(kube: FakeKube, tmp_path:
             os.kill(child_of(gateway), signal.SIGKILL)
             await asyncio.to_thread(kube.put, MODELS, a_model("late", uid="uid-late"))
             assert (await ask(gateway, chat())).status == 200
-            await soon(lambda: b'"id":"late"' in fetch(gateway, "/v1/models").body, START_SECONDS)
+            await soon(lambda: b'"id":"late"' in fetch(gateway, "/v1/models").body)
             assert (await ask(gateway, chat())).status == 200
             assert "the watching child ended with -9" in gateway.log()
 

@@ -148,8 +148,9 @@ def test_no_first_byte_in_time_is_a_504_and_not_tried_again(gateway: Gateway, st
             await put(gateway, a, b, timeouts={"firstByteSeconds": 0.3})
             answer = await ask(gateway, chat(stream))
             assert (answer.status, answer.error["code"]) == (504, "engine_timeout")
+            await soon(lambda: a.calls + b.calls)
             (call,) = a.calls + b.calls
-            await asyncio.wait_for(call.gone.wait(), 5)
+            await soon(call.gone.is_set)
 
     asyncio.run(story())
 
@@ -172,7 +173,7 @@ def test_a_stream_of_comments_only_has_no_first_event(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_is_an_abort_at_the_engine_within_a_second(gateway: Gateway, stream: bool) -> None:
+def test_a_client_that_leaves_is_an_abort_at_the_engine_long_before_any_timeout(gateway: Gateway, stream: bool) -> None:
     async def story() -> None:
         async with engines("a") as (a,):
             a.always = tokens_then(2, fake_engine.hang) if stream else fake_engine.hang
@@ -183,9 +184,9 @@ def test_a_client_that_leaves_is_an_abort_at_the_engine_within_a_second(gateway:
                 await soon(lambda: a.running == 1)
                 if stream:
                     await client.head()
-            await asyncio.wait_for(a.calls[0].gone.wait(), 1)
+            await soon(a.calls[0].gone.is_set)
             await nothing_is_left(gateway)
-            assert await asyncio.to_thread(gateway.metric, "shoal_requests_total", outcome="cancelled") == cancelled + 1
+            await soon(lambda: gateway.metric("shoal_requests_total", outcome="cancelled") == cancelled + 1)
 
     asyncio.run(story())
 

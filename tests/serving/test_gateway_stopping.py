@@ -6,25 +6,32 @@ import socket
 import subprocess
 from pathlib import Path
 
-from facts import soon, until
+from facts import DEADLINE_SECONDS, soon, until
 from fake_engine import Call, engines
 from gateway_process import Client, a_gateway, a_route, ask, chat, command
 from held_ports import a_port
 
 
-async def slow(call: Call) -> None:
-    call.head()
-    for number in range(30):
-        call.token(f"{number} ")
-        await call.flushed()
-        await asyncio.sleep(0.02)
-    call.done()
+class Held:
+    """A stream of thirty tokens that stays in the middle until it may go on."""
+
+    def __init__(self) -> None:
+        self.may_go_on = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        call.head()
+        for number in range(30):
+            call.token(f"{number} ")
+            await call.flushed()
+            if number == 15:
+                await self.may_go_on.wait()
+        call.done()
 
 
 def test_running_requests_finish_and_the_program_ends_with_zero(tmp_path: Path) -> None:
     async def story() -> None:
         async with engines("a") as (a,):
-            a.always = slow
+            a.always = held = Held()
             await asyncio.to_thread(gateway.put, a_route(a))
             assert await asyncio.to_thread(gateway.get, "/readyz") == "ok\n"
             async with Client.connect(gateway) as client, Client.connect(gateway) as idle:
@@ -34,6 +41,7 @@ def test_running_requests_finish_and_the_program_ends_with_zero(tmp_path: Path) 
                 await soon(lambda: gateway.get("/readyz") == "not ready\n")
                 assert await asyncio.to_thread(gateway.get, "/livez") == "ok\n"
                 assert await idle.is_closed()
+                held.may_go_on.set()
                 answer = await client.answer()
                 assert answer.events[-1] == "[DONE]"
                 assert len(answer.events) == 31
@@ -63,7 +71,7 @@ def test_waiting_requests_are_served_while_the_drain_lasts(tmp_path: Path) -> No
 def test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_finish(tmp_path: Path) -> None:
     async def story() -> None:
         async with engines("a") as (a,):
-            a.always = slow
+            a.always = stream = Held()
             await asyncio.to_thread(gateway.put, a_route(a, queue={"maxInFlightPerReplica": 1}))
             running = asyncio.create_task(ask(gateway, chat(stream=True)))
             await soon(lambda: a.running == 1)
@@ -73,6 +81,7 @@ def test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_f
             answer = await held
             assert (answer.status, answer.headers["x-should-retry"]) == (503, "true")
             assert a.running == 1
+            stream.may_go_on.set()
             assert (await running).events[-1] == "[DONE]"
             await soon(lambda: gateway.process.poll() == 0)
 
@@ -88,9 +97,10 @@ def test_new_connections_are_served_while_the_stop_settles(tmp_path: Path) -> No
             await soon(lambda: "reason=Draining" in gateway.log())
             answer = await ask(gateway, chat())
             assert (answer.status, answer.headers["connection"]) == (200, "close")
+            gateway.process.send_signal(signal.SIGTERM)
             await soon(lambda: gateway.process.poll() == 0)
 
-    with a_gateway(tmp_path, "--settle-seconds=0.6") as gateway:
+    with a_gateway(tmp_path, "--settle-seconds=600") as gateway:
         asyncio.run(story())
 
 
@@ -104,7 +114,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         gateway.process.send_signal(signal.SIGTERM)
         answer = await held
         assert (answer.status, answer.headers["x-should-retry"]) == (503, "true")
-        await soon(lambda: gateway.process.poll() == 0, 3)
+        await soon(lambda: gateway.process.poll() == 0)
 
     with a_gateway(tmp_path) as gateway:
         asyncio.run(story())
@@ -142,7 +152,7 @@ def test_a_taken_port_is_one_sentence_and_a_failure(tmp_path: Path) -> None:
                 ),
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=DEADLINE_SECONDS,
             )
             assert done.returncode == 1
             taken = gateway.port if listen == gateway.port else gateway.internal
@@ -158,7 +168,7 @@ def test_it_refuses_to_be_reachable_without_keys_and_names_every_fault_at_once(t
         command(f"--listen=0.0.0.0:{port}", f"--master-key-file={key}", "--drain-seconds=soon"),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
@@ -170,4 +180,4 @@ def test_it_refuses_to_be_reachable_without_keys_and_names_every_fault_at_once(t
 def test_it_ends_by_itself_when_nothing_is_under_way(tmp_path: Path) -> None:
     with a_gateway(tmp_path) as gateway:
         gateway.process.send_signal(signal.SIGINT)
-        until(lambda: gateway.process.poll() == 0, 3)
+        until(lambda: gateway.process.poll() == 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from facts import DEADLINE_SECONDS, until
 from held_ports import a_port
 from replica_builders import a_config, a_config_file
 from shoal_api.replica_config import REPORT_FILE, Report, Stage
@@ -75,13 +76,11 @@ def test_a_rank_waits_for_its_head_and_tells_for_whom(tmp_path: Path) -> None:
         )
         waiting.start()
         report = tmp_path / REPORT_FILE
-        deadline = time.monotonic() + 10
-        while not (report.exists() and report.read_text().endswith("\n")) and time.monotonic() < deadline:
-            waiting.join(0.01)
+        until(lambda: report.exists() and report.read_text().endswith("\n"))
         assert waiting.is_alive()
         assert Report.model_validate_json(report.read_text()).sentence == f"waits for rank 0 at {config.head}"
         listener.listen()
-        waiting.join(10)
+        waiting.join(DEADLINE_SECONDS)
         assert not waiting.is_alive()
 
 

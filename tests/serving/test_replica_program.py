@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from facts import DEADLINE_SECONDS, until
 from held_ports import a_port
 from replica_builders import KEY, a_config_file
 from shoal_api import proof, termination
@@ -23,16 +24,6 @@ from shoal_api.replica_config import REPORT_FILE
 from shoal_serving.replica import process_tree
 
 STAGE = Path(__file__).parent.parent / "support" / "replica_stage.py"
-PATIENCE_SECONDS = 30.0
-
-
-def until(fact: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := fact():
-            return found
-        threading.Event().wait(0.02)
-    raise AssertionError(f"not seen within {PATIENCE_SECONDS} s: {what}")
 
 
 class Replica:
@@ -60,7 +51,11 @@ class Replica:
         return int(until(lambda: (self.work / name).exists() and (self.work / name).read_text().strip(), name))
 
     def ended(self) -> int:
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def tell(self, name: str) -> None:
+        """The stand-in waits for this file."""
+        (self.work / name).touch()
 
     def last_words(self) -> termination.LastWords | None:
         return termination.read((self.home / "last-words").read_text())
@@ -68,7 +63,7 @@ class Replica:
     @contextmanager
     def request(self, path: str, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
         mac = proof.request_mac(self.key, secrets.token_hex(16), "uid-0")
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)) as connection:
             connection.request(method, path, headers={proof.MAC_HEADER: mac})
             with connection.getresponse() as answer:
                 yield answer
@@ -149,6 +144,7 @@ def test_an_engine_that_dies_at_its_first_request_is_never_ready_and_says_why(st
 
 def test_a_port_that_closes_is_a_death(start: Callable[..., Replica]) -> None:
     replica = start("closes-its-port").ready()
+    replica.tell("close")
     assert replica.ended() == termination.EXIT_FAULT
     words = replica.last_words()
     assert words is not None
@@ -157,15 +153,16 @@ def test_a_port_that_closes_is_a_death(start: Callable[..., Replica]) -> None:
 
 def test_a_stream_that_runs_at_sigterm_ends_whole(start: Callable[..., Replica]) -> None:
     replica = start().ready()
-    with replica.request("/v1/completions?20", "POST") as stream:
+    with replica.request("/v1/completions?enough", "POST") as stream:
         first = stream.readline()
         replica.process.send_signal(signal.SIGTERM)
         until(lambda: "Draining" in replica.stages, "draining")
         with replica.request("/health") as health:
             assert health.status == 503
         until(lambda: replica.busy_mark() == "draining", "refused as draining")
+        replica.tell("enough")
         body = first + stream.read()
-    assert body.endswith(b"data: 19\n\ndata: [DONE]\n\n")
+    assert body.endswith(b"data: last\n\ndata: [DONE]\n\n")
     assert replica.ended() == termination.EXIT_DRAINED
     assert nothing_is_left_of(replica)
     assert not (replica.home / "last-words").exists()
@@ -174,7 +171,7 @@ def test_a_stream_that_runs_at_sigterm_ends_whole(start: Callable[..., Replica])
 @pytest.mark.parametrize("is_known_before", [True, False])
 def test_with_another_key_it_serves_and_drains_as_before(start: Callable[..., Replica], is_known_before: bool) -> None:
     replica = start().ready()
-    with replica.request("/v1/completions?20", "POST") as stream:
+    with replica.request("/v1/completions?enough", "POST") as stream:
         first, old = stream.readline(), replica.key
         replica.change_key()
         if is_known_before:
@@ -185,17 +182,20 @@ def test_with_another_key_it_serves_and_drains_as_before(start: Callable[..., Re
             replica.key = new
         replica.process.send_signal(signal.SIGTERM)
         until(lambda: replica.busy_mark() == "draining", "refused as draining")
+        replica.tell("enough")
         body = first + stream.read()
-    assert body.endswith(b"data: 19\n\ndata: [DONE]\n\n")
+    assert body.endswith(b"data: last\n\ndata: [DONE]\n\n")
     assert replica.ended() == termination.EXIT_DRAINED
     assert nothing_is_left_of(replica)
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_program_alone_and_drains(start: Callable[..., Replica]) -> None:
     replica = start().ready()
-    with replica.request("/v1/completions?10", "POST") as stream:
+    with replica.request("/v1/completions?enough", "POST") as stream:
         first = stream.readline()
         os.killpg(replica.process.pid, signal.SIGINT)
+        until(lambda: "Draining" in replica.stages, "draining")
+        replica.tell("enough")
         body = first + stream.read()
     assert body.endswith(b"data: [DONE]\n\n")
     assert replica.ended() == termination.EXIT_DRAINED
@@ -204,7 +204,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_program_alone_and_drains(start: Callab
 
 def test_a_stream_longer_than_the_drain_may_last_is_cut(start: Callable[..., Replica]) -> None:
     replica = start(drain_seconds=1.0).ready()
-    with replica.request("/v1/completions?600", "POST") as stream:
+    with replica.request("/v1/completions?never", "POST") as stream:
         stream.readline()
         replica.process.send_signal(signal.SIGTERM)
         assert replica.ended() == termination.EXIT_DRAINED
@@ -224,7 +224,7 @@ def test_sigterm_during_the_start_ends_at_once(start: Callable[..., Replica]) ->
 
 def test_a_second_sigterm_ends_the_drain(start: Callable[..., Replica]) -> None:
     replica = start(drain_seconds=600.0).ready()
-    with replica.request("/v1/completions?6000", "POST") as stream:
+    with replica.request("/v1/completions?never", "POST") as stream:
         stream.readline()
         replica.process.send_signal(signal.SIGTERM)
         until(lambda: "Draining" in replica.stages, "draining")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from facts import DEADLINE_SECONDS
 from held_ports import a_port
 from shoal_api import proof, termination
 from simulated import CHAT, KEY, NONCE, UID, ReplicaProcess, a_chat, a_mac, replica_process
@@ -20,7 +21,7 @@ SLOW = ("--simulate-gap-seconds", "0.02")
 @contextmanager
 def a_stream(replica: ReplicaProcess, tokens: int, **headers: str) -> Iterator[http.client.HTTPResponse]:
     """An answer that has begun."""
-    connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=DEADLINE_SECONDS)
     body = json.dumps(a_chat(stream=True, max_tokens=tokens, ignore_eos=True))
     connection.request("POST", CHAT, body, {"content-type": "application/json", **a_mac(), **headers})
     answer = connection.getresponse()
@@ -33,7 +34,7 @@ def a_stream(replica: ReplicaProcess, tokens: int, **headers: str) -> Iterator[h
 
 
 def asked(replica: ReplicaProcess, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=DEADLINE_SECONDS)
     try:
         connection.request(method, path, body, {"content-type": "application/json", **a_mac()})
         answer = connection.getresponse()
@@ -57,10 +58,11 @@ def test_it_starts_in_the_replicas_stages_and_refuses_connections_until_ready(tm
 def test_sigterm_lets_what_runs_finish_and_ends_with_0(tmp_path: Path) -> None:
     with replica_process(tmp_path, *SLOW) as replica:
         replica.wait_for_stage("Ready")
-        with a_stream(replica, tokens=30) as answer:
+        with a_stream(replica, tokens=9000) as answer:
             replica.process.send_signal(signal.SIGTERM)
             replica.wait_for_stage("Draining")
             assert replica.health() == 503
+            assert asked(replica, "POST", "/simulator/knobs", '{"gap-seconds": 0.0001}')[0] == 200
             assert answer.read().endswith(b"data: [DONE]\n\n")
             assert replica.exit_code() == termination.EXIT_DRAINED
             assert replica.last_words == ""
@@ -82,15 +84,15 @@ def test_it_takes_another_key_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_after_the_settle_time_it_refuses_as_draining(tmp_path: Path) -> None:
-    with replica_process(tmp_path, *SLOW, drain_seconds=1) as replica:
+    with replica_process(tmp_path, *SLOW, drain_seconds=600) as replica:
         replica.wait_for_stage("Ready")
-        with a_stream(replica, tokens=2000):
+        with a_stream(replica, tokens=9000):
             assert asked(replica, "POST", proof.DRAIN_PATH)[0] == 200
             status = 200
             while status == 200:
                 status, text = asked(replica, "POST", CHAT, json.dumps(a_chat()))
             assert (status, json.loads(text)["error"]["code"]) == (503, "replica_busy")
-            assert replica.exit_code() == termination.EXIT_DRAINED
+        assert replica.exit_code() == termination.EXIT_DRAINED
 
 
 def test_the_drain_has_a_deadline(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_taken_port_is_a_fault_that_names_it(tmp_path: Path) -> None:
 def test_refuse_closes_the_listening_socket_for_a_while(tmp_path: Path) -> None:
     with replica_process(tmp_path) as replica:
         replica.wait_for_stage("Ready")
-        connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", replica.config.port, timeout=DEADLINE_SECONDS)
         connection.request("POST", "/simulator/faults", '{"kind": "refuse"}', a_mac())
         connection.getresponse().read()
         assert replica.health() == 0

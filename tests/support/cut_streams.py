@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fake_engine import MASTER_KEY
-from gateway_process import CREATED, Answer
+from gateway_process import CREATED, PATIENT, Answer
 from shoal_api import proof
 from shoal_api.routes import Endpoint, ModelRoute
 from shoal_serving.replica.admission import Admission
@@ -27,6 +27,7 @@ class Replicas:
 
     def route(self, *numbers: int, **fields: Any) -> ModelRoute:
         """All of them, or these."""
+        fields["timeouts"] = PATIENT | fields.get("timeouts", {})
         return ModelRoute(
             namespace="default",
             name="m",

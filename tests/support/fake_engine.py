@@ -154,7 +154,8 @@ class FakeEngine:
         self.calls: list[Call] = []
         self.always: Behaviour = answer
         self.script: list[Behaviour] = []
-        self.hellos = 0
+        self.hellos_at: list[float] = []
+        """When each hello came, by the loop's clock."""
         self.connections = 0
         self.running = 0
         self.most_running = 0
@@ -173,14 +174,19 @@ class FakeEngine:
         """Listen no more, and cut everything."""
         if self._server is not None:
             self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        for _ in range(3):  # one may be accepted just now
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     def refuse_new(self) -> None:
         """Listen no more; what is connected stays."""
         if self._server is not None:
             self._server.close()
+
+    @property
+    def hellos(self) -> int:
+        return len(self.hellos_at)
 
     def endpoint(self) -> Endpoint:
         return Endpoint(replica=self.name, uid=self.uid, host="127.0.0.1", port=self.port)
@@ -204,7 +210,7 @@ class FakeEngine:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == proof.HELLO_PATH:
-            self.hellos += 1
+            self.hellos_at.append(asyncio.get_running_loop().time())
             given = proof.hello_proof(self.key, headers[proof.NONCE_HEADER], self.uid)
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{proof.PROOF_HEADER}: {given}\r\n\r\n".encode())
             return True

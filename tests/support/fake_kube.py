@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from facts import DEADLINE_SECONDS
+
 MODELS = "modeldeployments"
 SLICES = "endpointslices"
 
@@ -86,7 +88,7 @@ class FakeKube:
     # -- inside its loop
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_SECONDS)
 
     async def _put(self, plural: str, found: dict[str, Any]) -> None:
         meta = found["metadata"]
@@ -148,7 +150,7 @@ class FakeKube:
         plural, namespace = steps[-1], steps[4] if "namespaces" in steps else ""
         verb = "watch" if "watch" in query else "list"
         if verb in self.hangs:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         elif status := self.refuse.get(verb) or self.refuse.get(namespace):
             self._whole(writer, {"kind": "Status", "message": "as the test wishes", "code": status}, status)
         elif verb in self.garbage and verb == "list":
@@ -231,5 +233,5 @@ def a_cluster() -> Iterator[FakeKube]:
     finally:
         kube._do(kube._go())
         kube._loop.call_soon_threadsafe(kube._loop.stop)
-        kube._thread.join(10)
+        kube._thread.join(DEADLINE_SECONDS)
         kube._loop.close()

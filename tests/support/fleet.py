@@ -107,12 +107,12 @@ class SimulatedReplica:
         return False
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), DEADLINE_SECONDS):
             return bool(self.state()["ready"])
         return False
 
     def _told(self, method: str, what: str, body: object = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=DEADLINE_SECONDS)
         mac = proof.request_mac(self._key, _NONCE, self.uid)
         try:
             connection.request(

@@ -21,10 +21,13 @@ from held_ports import a_port
 from shoal_api.routes import ModelRoute, RouteDocument
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
+PATIENT = {"connectSeconds": 60}
+"""Engines in a test's own loop may say hello late: no replica is passed over for that unless a test wants it."""
 
 
 def a_route(*engines: FakeEngine, name: str = "m", model_uid: str = "uid-m", **fields: Any) -> ModelRoute:
     fields = {"served_name": name, "names": [name, f"{name}-alias"], **fields}
+    fields["timeouts"] = PATIENT | fields.get("timeouts", {})
     return ModelRoute(
         namespace="default",
         name=name,
@@ -57,7 +60,7 @@ class Gateway:
         return self.output.read_text()
 
     def get(self, path: str) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.internal, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.internal, timeout=DEADLINE_SECONDS)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
@@ -256,7 +259,7 @@ async def ask(
 
 def fetch(gateway: Gateway, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
     """A request without a body, by a library of the standard."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=DEADLINE_SECONDS)
     try:
         connection.request(method, path, headers=headers or {})
         found = connection.getresponse()

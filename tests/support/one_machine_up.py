@@ -16,7 +16,7 @@ import yaml
 
 from builders import a_manifest
 from facts import DEADLINE_SECONDS, until
-from held_ports import a_port
+from held_ports import a_port, own_range
 from shoal_operator.status_report import ReplicaReport, UpReport
 from shoal_operator.supervised import HOST
 
@@ -64,6 +64,7 @@ class Up:
         self.environment = os.environ | {
             "TMPDIR": str(scratch),
             "SHOAL_HOME": str(self.home),
+            "SHOAL_REPLICA_PORTS": f"{own_range().start}-{own_range().stop - 1}",
         }
         if engine:
             self.environment["SHOAL_ENGINE_PYTHON"] = str(program)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvicorn
@@ -63,20 +64,21 @@ def _stand_in(file: Path, mode: str) -> int:
         time.sleep(600)
     key, new_key = configuration.read_model_key(config), configuration.KeyFile(config).changed
     admission = Admission(key, config.replica_uid, config.settle_seconds, new_key=new_key)
-    door = Door(_app, admission, _Healthy(), time.monotonic)
+    door = Door(_app(config.directory), admission, _Healthy(), time.monotonic)
     server = uvicorn.Server(uvicorn.Config(door, host=config.host, port=config.port, lifespan="off", log_level="error"))
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
     notebook.note(Serving(0.1))
     if mode == "closes-its-port":
-        asyncio.run(_serve_for_a_while(server))
+        asyncio.run(_serve_until(config.directory / "close", server))
         time.sleep(600)
     asyncio.run(server.serve())
     return 0
 
 
-async def _serve_for_a_while(server: uvicorn.Server) -> None:
+async def _serve_until(told: Path, server: uvicorn.Server) -> None:
     serving = asyncio.create_task(server.serve())
-    await asyncio.sleep(2)
+    while not told.exists():  # noqa: ASYNC110, ASYNC240  (a test tells it by a file)
+        await asyncio.sleep(0.02)
     server.should_exit = True
     await serving
 
@@ -92,14 +94,18 @@ class _no_signals:  # noqa: N801  (stands for a function)
     def __exit__(self, *_: object) -> None: ...
 
 
-async def _app(scope: Scope, receive: Receive, send: Send) -> None:
-    """An answer in pieces; the query says how many, a tenth of a second apart."""
-    pieces = int(scope["query_string"] or b"1")
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    for number in range(pieces):
-        await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
-        await asyncio.sleep(0.1)
-    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+def _app(directory: Path) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer in one piece; with a query, in pieces until the file of that name is there."""
+        told = scope["query_string"].decode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
+        while told and not (directory / told).exists():
+            await asyncio.sleep(0.02)
+            await send({"type": "http.response.body", "body": b"data: more\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: last\n\ndata: [DONE]\n\n"})
+
+    return answer
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from facts import DEADLINE_SECONDS
 from held_ports import a_port
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
@@ -30,7 +31,6 @@ KEY = bytes(range(32))
 UID = "4b5c5a6e-0000-4000-8000-000000000001"
 NONCE = "0123456789abcdef" * 2
 CHAT = "/v1/chat/completions"
-DEADLINE = 20.0
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Client(asyncio.Protocol):
         if self._end:
             raise EOFError(bytes(self._buffer))
         self._news.clear()
-        await asyncio.wait_for(self._news.wait(), DEADLINE)
+        await asyncio.wait_for(self._news.wait(), DEADLINE_SECONDS)
 
     def pause(self) -> None:
         """Reads nothing any more, as a slow client."""
@@ -195,7 +195,7 @@ class Simulated:
 
     async def until(self, **facts: object) -> None:
         """Waits until `/simulator/state` says so; for engines that let everybody in."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
             state = (await self.ask("GET", "/simulator/state")).json()
             if all(state[name] == value for name, value in facts.items()):
@@ -205,7 +205,7 @@ class Simulated:
 
     async def until_in_flight(self, number: int) -> None:
         """The same where control paths need a MAC."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
             if self.service.gatekeeper.in_flight == number:
                 return
@@ -228,8 +228,10 @@ async def simulated(knobs: Knobs | None = None, admission: Admission | None = No
         yield engine
     finally:
         server.close()
-        for connection in [*service.connections]:
-            connection.close()
+        for _ in range(3):  # one may be accepted just now
+            for connection in [*service.connections]:
+                connection.close()
+            await asyncio.sleep(0)
 
 
 def run_async(main: Any) -> None:
@@ -266,7 +268,7 @@ class ReplicaProcess:
         return self.config.termination_message.read_text() if self.config.termination_message.exists() else ""
 
     def wait_for_stage(self, stage: str) -> None:
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while stage not in self.stages:
             if time.monotonic() > deadline:
                 raise AssertionError(f"the replica is at {self.stages}, not at {stage}")
@@ -274,7 +276,9 @@ class ReplicaProcess:
 
     def health(self) -> int:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.config.port}/health", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.config.port}/health", timeout=DEADLINE_SECONDS
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -283,7 +287,7 @@ class ReplicaProcess:
             return 0
 
     def exit_code(self) -> int:
-        return self.process.wait(DEADLINE)
+        return self.process.wait(DEADLINE_SECONDS)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from localkube.access import Access
 from storykit.ledger_client import Entry
 
 PROGRAM = Path(__file__).with_name("ledger_client.py")
-_LAST_ANSWER_SECONDS = 180
+_LAST_ANSWER_SECONDS = 600
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class Client:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         options = self._options
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
-        timeout = httpx2.Timeout(options.patience, connect=10)
+        timeout = httpx2.Timeout(options.patience, connect=60)
         async with (
             httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as http,
             asyncio.TaskGroup() as tasks,
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long requests are begun")
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument(
-        "--patience", type=float, default=120.0, help="seconds of silence after which a request is lost"
+        "--patience", type=float, default=300.0, help="seconds of silence after which a request is lost"
     )
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--ledger", type=Path, required=True)

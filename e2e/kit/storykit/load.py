@@ -9,7 +9,7 @@ from localkube import waiting
 from storykit.installation import Installation
 from storykit.ledger import Ledger, asking
 
-_BEGINS_SECONDS = 60
+_BEGINS_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Load:
     def goes_on(self, count: int) -> None:
         """So many more streams have ended."""
         after = len(self.streams.entries)
-        waiting.until(lambda: len(self.streams.entries) >= after + count, what="load that goes on", seconds=60)
+        waiting.until(lambda: len(self.streams.entries) >= after + count, what="load that goes on", seconds=180)
 
     def all_ok(self, tokens: int) -> None:
         """No more requests. None failed, and no stream is shorter or longer for what happened."""
@@ -63,7 +63,7 @@ def steady(shoal: Installation, folder: Path, model: str, *, streams: Pace, answ
 def served_by(shoal: Installation, folder: Path, name: str) -> str:
     """Who answers to this name, asked a few times: one model, as `namespace/name`."""
     with asking(shoal.cluster, folder, shoal.url, name, "--rate", "5", "--seconds", "1", key=shoal.key) as ledger:
-        ledger.client.wait(60)
+        ledger.client.wait(180)
         entries = ledger.all_ok()
     (model,) = {entry.served_by.split(";")[0] for entry in entries}
     return model

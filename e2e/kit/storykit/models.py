@@ -14,7 +14,7 @@ from storykit.installation import merged
 MODELS = "modeldeployments.shoal.dev"
 OF_SHOAL = "app.kubernetes.io/managed-by=shoal"
 BELONGINGS = "pods,services,endpointslices,secrets,serviceaccounts,controllerrevisions"
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 _POLL_SECONDS = 0.4
 """A look is a kubectl, a fifth of a core's second: three stories that look all the time would have no core left."""
 
@@ -60,9 +60,11 @@ class Models:
         """`kubectl apply`."""
         self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(manifest))
 
-    def delete(self, name: str, seconds: int = 90) -> None:
+    def delete(self, name: str, seconds: int = 240) -> None:
         """`kubectl delete`, and wait until its pods are gone, too."""
-        self.cluster.kubectl("delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s")
+        self.cluster.kubectl(
+            "delete", MODELS, name, "-n", self.namespace, f"--timeout={seconds}s", timeout_seconds=seconds + 10
+        )
         self.until(lambda: not self.pods(name), f"{name}'s pods are gone", seconds)
 
     def patch(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -162,7 +164,7 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 def _remove(cluster: Access, name: str) -> None:
     """Models and their pods are waited for, since they hold GPUs; how replicas drain, stories ask before this."""
-    cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=90s")
+    cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=240s", timeout_seconds=250)
     replicas = ["pods", "-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
-    cluster.kubectl("delete", *replicas, "--ignore-not-found", "--grace-period=1", "--timeout=90s")
+    cluster.kubectl("delete", *replicas, "--ignore-not-found", "--grace-period=1", "--timeout=240s", timeout_seconds=250)
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
