@@ -4,12 +4,13 @@ One process feeds a client connection and a replica connection of the relay by h
 code is measured; kernel, uvloop and cold caches come on top (benchmarks/cpu.py). The least of many turns counts.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -174,7 +175,8 @@ def report(least: dict[str, float]) -> str:
     return page.table(["CPU time in the relay (µs)", "Off", "Exact", "more"], rows)
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(words)
     if relay.BUILD != "compiled":
         program = installing.ours(Ours(Path(__file__).resolve().parents[1])).program
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -184,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 from features import FEATURES, Feature
+from load_features import LOAD_FEATURES
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("feature", FEATURES, ids=[feature.name.replace(" ", "-") for feature in FEATURES])
+ALL = FEATURES + LOAD_FEATURES
+
+
+@pytest.mark.parametrize("feature", ALL, ids=[feature.name.replace(" ", "-") for feature in ALL])
 def test_a_feature_can_be_taken_out_and_its_test_is_there(feature: Feature) -> None:
     file, _, test = feature.tests.partition("::")
 

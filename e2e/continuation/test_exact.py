@@ -28,6 +28,7 @@ import yaml
 from fake_engine import MASTER_KEY
 from gateway_process import CREATED, a_gateway
 from held_ports import a_port
+from one_machine_up import told
 from shoal_api import proof
 from shoal_api.replica_config import ReplicaConfig
 from shoal_api.routes import Endpoint, ModelRoute
@@ -177,14 +178,7 @@ class House:
         )
 
     def replicas(self) -> list[dict[str, Any]]:
-        told = subprocess.run(
-            [sys.executable, "-m", "shoal_operator", "status", "--json"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        (report,) = json.loads(told.stdout)["running"]
-        return [dict(replica) for replica in report["models"][0]["replicas"]]
+        return [dict(replica) for replica in told(self.environment)["models"][0]["replicas"]]
 
     def until_ready(self) -> None:
         def ready() -> bool:

@@ -3,7 +3,6 @@
 Needs SHOAL_TEST_MODELS (made by examples/quickstart/make_models.py) and SHOAL_ENGINE_PYTHON; `make e2e` sets both.
 """
 
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ import yaml
 
 from facts import until
 from held_ports import a_port
+from one_machine_up import told
 
 MODELS = Path(os.environ["SHOAL_TEST_MODELS"])
 READY_WITHIN = 240.0
@@ -72,14 +72,7 @@ class House:
         self.file.write_text(yaml.safe_dump_all(manifests))
 
     def status(self) -> dict[str, Any]:
-        told = subprocess.run(
-            [sys.executable, "-m", "shoal_operator", "status", "--json"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        (report,) = json.loads(told.stdout)["running"]
-        return dict(report)
+        return told(self.environment)
 
     def model(self, name: str) -> dict[str, Any]:
         (found,) = [model for model in self.status()["models"] if model["id"] == f"default/{name}"]

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +179,21 @@ def test_chat_streams_token_by_token_and_every_stage_is_reported(start: Callable
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
     assert len(chunks) > 20  # a busy machine puts several tokens into one event
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+    print(f"longest gap in a stream of 900 tokens: {longest_gap(replica, 900) * 1000:.0f} ms")
     replica.remember()
     replica.process.send_signal(signal.SIGTERM)
     assert replica.ended(30) == termination.EXIT_DRAINED
     replica.leaves_nothing()
     began = replica.reports[0]["at"]
     print("seconds:", {report["stage"]: round(report["at"] - began, 1) for report in replica.reports})
+
+
+def longest_gap(replica: Replica, tokens: int) -> float:
+    """Seconds between two events of one stream, after its first."""
+    with replica.request("/v1/completions", {**GREEDY, "max_tokens": tokens, "stream": True}) as stream:
+        came = [time.monotonic() for line in stream if line.startswith(b"data: ")]
+    assert len(came) > 20
+    return max(later - earlier for earlier, later in pairwise(came))
 
 
 @pytest.mark.nightly

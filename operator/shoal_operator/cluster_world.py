@@ -289,12 +289,16 @@ class ClusterWorld:
         self._store.saw(kind, made)
 
     async def _apply_own(self, kind: Kind, manifest: Manifest, uid: str, *, is_known: bool) -> None:
-        """Write it, unless something with its name is not ours."""
+        """Write it, unless something with its name is not ours, or it turns out to be there as it should be."""
+        made = None
         if not is_known:
             there = await self._door.get(kind, kinds.namespace(manifest), kinds.name(manifest))
             if there is not None and not kinds.is_owned_by(there, uid):
                 raise Foreign(kind.name, kinds.name(manifest))
-        made = await self._door.apply(kind, manifest)
+            if there is not None and not upkeep.to_apply([manifest], [there]):
+                made = there
+        if made is None:
+            made = await self._door.apply(kind, manifest)
         if kind in kinds.MADE:
             self._store.saw(kind, made)
 

@@ -167,15 +167,19 @@ def _progressing(md: ModelDeployment, desired: Desired, observed: Observed) -> F
         )
         return Finding("True", Reason.CANARY_WAITS, message)
     if outdated and desired.replicas:
-        message = f"{len(outdated)} replicas of another revision than {target.revision}"
+        message = f"{_replicas(len(outdated))} of another revision than {target.revision}"
         waits = _waits_for(desired, observed, target.revision)
         return Finding("True", Reason.ROLLING_OUT, f"{message}: {waits}" if waits else message)
     if settled:
-        return Finding("False", Reason.COMPLETE, f"{desired.replicas} replicas of revision {target.revision}")
+        return Finding("False", Reason.COMPLETE, f"{_replicas(desired.replicas)} of revision {target.revision}")
     if len(observed.ready) < desired.replicas:
         reason, message = _missing(desired, observed)
         return Finding("True", reason, message)
-    return Finding("True", Reason.ROLLING_OUT, f"{len(observed.replicas) - desired.replicas} replicas drain")
+    return Finding("True", Reason.ROLLING_OUT, f"{_replicas(len(observed.replicas) - desired.replicas)} to drain")
+
+
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"
 
 
 def _waits_for(desired: Desired, observed: Observed, revision: str) -> str:

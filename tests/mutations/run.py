@@ -1,7 +1,7 @@
-"""Take the features of the request contract out, one by one, in a copy of the tree: the test named for each must fail.
+"""Take features out, one by one, in a copy of the tree: the test named for each must fail.
 
-`python tests/mutations/run.py [WORD ...]` tries the features whose name has one of the words, or all. It exits with 0
-when every test was green with its feature and red without it.
+`python tests/mutations/run.py [WORD ...]` tries the features whose name or file has one of the words, or all. It exits
+with 0 when every test was green with its feature and red without it.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from features import FEATURES, Feature
+from load_features import LOAD_FEATURES
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("crds", "operator", "serving", "tests", "benchmarks", "e2e", "pyproject.toml")
@@ -22,7 +23,7 @@ MOST_SECONDS = 240.0
 
 
 def main(words: list[str]) -> int:
-    chosen = [each for each in FEATURES if not words or any(word in each.name for word in words)]
+    chosen = [each for each in FEATURES + LOAD_FEATURES if _is_chosen(each, words)]
     with tempfile.TemporaryDirectory(prefix="shoal-mutations-") as folder:
         tree = Path(folder)
         for name in COPIED:
@@ -39,6 +40,10 @@ def main(words: list[str]) -> int:
         print(f"FAULT {fault}")
     print(f"{len(chosen) - len(faults)} of {len(chosen)} features are missed when they are gone")
     return 1 if faults else 0
+
+
+def _is_chosen(feature: Feature, words: list[str]) -> bool:
+    return not words or any(word in feature.name or word in feature.file for word in words)
 
 
 def _stale(tree: Path, feature: Feature) -> str:

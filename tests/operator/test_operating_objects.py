@@ -45,6 +45,33 @@ def test_a_deleted_service_is_made_again_and_a_changed_one_is_set_right() -> Non
     assert cluster.of(SERVICE)[0]["metadata"]["labels"]["team"] == "a"
 
 
+def with_replicas(cluster: FakeCluster, count: int) -> FakeCluster:
+    cluster.change(MODEL, cluster.of(MODEL)[0], {"spec": {"replicas": count}, "metadata": {"generation": count}})
+    return settled(cluster=cluster)
+
+
+def test_a_models_secret_is_written_once_however_many_pods_are_made() -> None:
+    cluster = with_replicas(settled(a_wish(replicas=1)), 3)
+
+    assert len(cluster.of(POD)) == 3
+    assert cluster.writes.count("apply Secret qwen-shoal") == 1
+
+
+def test_before_a_pod_is_made_a_secret_that_is_gone_or_changed_is_set_right() -> None:
+    cluster = settled(a_wish(replicas=1))
+    secret = copy.deepcopy(cluster.of(SECRET)[0])
+    cluster.remove(SECRET, secret)
+    with_replicas(cluster, 2)
+    assert cluster.of(SECRET)[0]["data"] == secret["data"]
+
+    cluster.change(SECRET, secret, {"data": {"model-key": "bm9uZQ=="}})
+    with_replicas(cluster, 3)
+
+    assert cluster.of(SECRET)[0]["data"] == secret["data"]
+    last = [write for write in cluster.writes if " Secret " in write or write.startswith("create Pod")][-2:]
+    assert last == ["apply Secret qwen-shoal", "create Pod " + cluster.names(POD)[-1]]
+
+
 @pytest.mark.parametrize("kind", [SERVICE, SECRET, REVISION])
 def test_what_belongs_to_somebody_else_is_not_adopted(kind: Kind) -> None:
     example = settled(a_wish(replicas=1)).of(kind)[0]

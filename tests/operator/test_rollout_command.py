@@ -11,7 +11,7 @@ from shoal_operator import cli, rollout_commands, settings, status_file
 from shoal_operator.run_directory import RunDirectory
 from shoal_operator.status_report import GatewayReport, ModelReport, ReplicaReport, UpReport
 
-PROGRESS = "1 replicas of another revision than new: qwen-new-0 starts (Engine)"
+PROGRESS = "1 replica of another revision than new: qwen-new-0 starts (Engine)"
 
 
 def a_report(reason: str = "RollingOut") -> UpReport:

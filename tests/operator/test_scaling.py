@@ -313,6 +313,15 @@ def test_a_restart_under_load_never_scales_down() -> None:
     assert story.counts == [10]
 
 
+def test_after_a_restart_half_a_minute_must_be_known_also_where_the_delay_is_shorter() -> None:
+    story = Story(ONE_AT_LEAST | {"scaleDownDelaySeconds": 0}, current=10).goes_on(300, 40).restarted()
+    story.goes_on(28, 4)
+    assert story.current == 10
+    story.goes_on(30, 4)
+
+    assert story.current == 1
+
+
 def test_a_restart_while_idle_still_reaches_zero_at_its_time() -> None:
     story = Story(RULE, current=1).goes_on(10, 1)
     begin = story.now

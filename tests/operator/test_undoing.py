@@ -155,7 +155,7 @@ def test_status_tells_of_each_revision_what_it_is_and_what_is_waited_for() -> No
 
     model = a_stored()
     model["metadata"] |= {"namespace": "team", "generation": 2}
-    progress = {"type": "Progressing", "reason": "RollingOut", "message": "1 replicas of another revision than new"}
+    progress = {"type": "Progressing", "reason": "RollingOut", "message": "1 replica of another revision than new"}
     model["status"] = {"revision": "new", "desiredReplicas": 2, "observedGeneration": 2, "conditions": [progress]}
     records = [a_record("older", 1, fault="[permanent] no such flag"), a_record("old", 2, proven="true")]
     records.append(a_record("new", 3, canary="true"))
@@ -167,7 +167,7 @@ def test_status_tells_of_each_revision_what_it_is_and_what_is_waited_for() -> No
         "  old  1 ready (has worked)",
         "  older  no replica",
         "    given up: no such flag",
-        "  RollingOut: 1 replicas of another revision than new",
+        "  RollingOut: 1 replica of another revision than new",
     ]
     assert not rollout_telling.is_complete(model)
     progress["reason"] = "Complete"

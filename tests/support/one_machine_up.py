@@ -1,11 +1,12 @@
 """A real `shoal up` as a child process, with the stand-in replica in place of the engine's interpreter."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from shoal_operator.status_report import ReplicaReport, UpReport
 from shoal_operator.supervised import HOST
 
 COMMAND = [sys.executable, "-m", "shoal_operator"]
+
+
+def told(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What `shoal status --json` tells of the only one that runs."""
+    answer = subprocess.run([*COMMAND, "status", "--json"], env=environment, capture_output=True, text=True)
+    (report,) = json.loads(answer.stdout)["running"]
+    return dict(report)
 
 
 def a_file_model(folder: Path, name: str = "one", args: list[str] | None = None, **spec: Any) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from shoal_api import proof
 from shoal_serving.replica.admission import Admission, Refusal
+from shoal_serving.replica.refusals import ANSWERS, BAD_NONCE
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -84,8 +85,7 @@ class Door:
     async def _hello(self, headers: Mapping[str, str], send: Send) -> None:
         answer = self._admission.answer_hello(headers.get(proof.NONCE_HEADER, ""))
         if answer is None:
-            sentence = f"the header {proof.NONCE_HEADER} must be {proof.NONCE_CHARACTERS} hex digits"
-            await _answer(send, 400, _error(sentence, "invalid_request_error", "bad_nonce"))
+            await _answer(send, BAD_NONCE.status, BAD_NONCE.body)
             return
         await _answer(send, 200, {}, [(proof.PROOF_HEADER, answer)])
 
@@ -110,34 +110,6 @@ async def _to_its_end(serving: Awaitable[None]) -> None:
         raise
 
 
-def _error(message: str, kind: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
-_REFUSALS: dict[Refusal, tuple[int, dict[str, Any], list[tuple[str, str]]]] = {
-    "misdirected": (
-        421,
-        _error(
-            "this request was not meant for this replica: it carries no valid proof of the model's gateway; "
-            "send requests to the gateway",
-            "invalid_request_error",
-            "misdirected",
-        ),
-        [],
-    ),
-    "limit": (
-        503,
-        _error("this replica is running as many requests as it may; try again", "server_error", "replica_busy"),
-        [(proof.BUSY_HEADER, "limit")],
-    ),
-    "draining": (
-        503,
-        _error("this replica is shutting down; try another one", "server_error", "replica_busy"),
-        [(proof.BUSY_HEADER, "draining"), ("connection", "close")],
-    ),
-}
-
-
 def _ours(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """The headers between gateway and replica; of two equal ones the first counts."""
     found: dict[str, str] = {}
@@ -148,20 +120,20 @@ def _ours(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
-    status, body, headers = _REFUSALS[refusal]
+    answer = ANSWERS[refusal]
     if scope["type"] == "http":
-        await _answer(send, status, body, headers)
+        await _answer(send, answer.status, answer.body, answer.headers)
     elif "websocket.http.response" in (scope.get("extensions") or {}):
-        await _answer(send, status, body, headers, prefix="websocket.http")
+        await _answer(send, answer.status, answer.body, answer.headers, prefix="websocket.http")
     else:
-        await send({"type": "websocket.close", "code": 1013, "reason": body["error"]["code"]})
+        await send({"type": "websocket.close", "code": 1013, "reason": answer.body["error"]["code"]})
 
 
 async def _answer(
-    send: Send, status: int, body: object, headers: list[tuple[str, str]] | None = None, prefix: str = "http"
+    send: Send, status: int, body: object, headers: Sequence[tuple[str, str]] = (), prefix: str = "http"
 ) -> None:
     content = json.dumps(body).encode()
-    fields = [("content-type", "application/json"), ("content-length", str(len(content))), *(headers or [])]
+    fields = [("content-type", "application/json"), ("content-length", str(len(content))), *headers]
     await send(
         {
             "type": f"{prefix}.response.start",

@@ -13,4 +13,4 @@ forking.share_server()
 
 utils.USE_SCHED_YIELD = False
 # vLLM's processes poll their shared memory with sched_yield. Under Linux 6.18 that starves whoever else wants the core
-# for seconds, the API process among them: tokens came in bursts (gaps of up to 5 s in a stream; without 10 to 30 ms).
+# for seconds, the API process among them: tokens came in bursts, seconds apart.

@@ -77,18 +77,10 @@ class FaultyExchange(Exchange):
         if fault.inside:
             whole = chunk(event)
             self.line.write(whole[: len(whole) // 2])
-        match fault.kind:
-            case Kind.CUT:
-                self._cut()
-            case Kind.ERROR_EVENT:
-                self.end_with_error(fault.code)
-            case Kind.ENGINE_DEATH:
-                self.die()
-                self._kill_engine()
-            case Kind.PROCESS_DEATH:
-                kill_this_process()
-            case _:
-                pass  # silent: nothing more comes, until the client leaves
+        if fault.kind is Kind.ERROR_EVENT:
+            self.end_with_error(fault.code)
+        else:
+            self._break_off()
 
     def _strike_whole(self) -> None:
         fault = self._fault
@@ -98,7 +90,10 @@ class FaultyExchange(Exchange):
         if fault.kind is Kind.CUT or (fault.kind is Kind.SILENT and fault.inside):
             self.entry.status = 200
             self.line.write(whole[: (body_at + len(whole)) // 2])
-        match fault.kind:
+        self._break_off()
+
+    def _break_off(self) -> None:
+        match self._fault.kind:
             case Kind.CUT:
                 self._cut()
             case Kind.ENGINE_DEATH:
@@ -107,7 +102,7 @@ class FaultyExchange(Exchange):
             case Kind.PROCESS_DEATH:
                 kill_this_process()
             case _:
-                pass
+                pass  # silent: nothing more comes, until the client leaves
 
     def _cut(self) -> None:
         self._over(self, "failed")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal_api import proof
 from shoal_serving.replica.admission import Admission, Refusal
+from shoal_serving.replica.refusals import ANSWERS, BAD_NONCE, Answer
 from shoal_serving.simulator.connection import Connection, Headers
 from shoal_serving.simulator.faults import Fault, Kind
 
@@ -23,31 +24,12 @@ class Reply:
     headers: str = ""
 
 
-def _error(message: str, kind: str, code: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
+def _reply(answer: Answer) -> Reply:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
+    return Reply(answer.status, json.dumps(answer.body).encode(), lines)
 
 
-REFUSALS: dict[Refusal, Reply] = {
-    "misdirected": Reply(
-        421,
-        _error(
-            "this request was not meant for this replica: it carries no valid proof of the model's gateway; "
-            "send requests to the gateway",
-            "invalid_request_error",
-            "misdirected",
-        ),
-    ),
-    "limit": Reply(
-        503,
-        _error("this replica is running as many requests as it may; try again", "server_error", "replica_busy"),
-        f"{proof.BUSY_HEADER}: limit\r\n",
-    ),
-    "draining": Reply(
-        503,
-        _error("this replica is shutting down; try another one", "server_error", "replica_busy"),
-        f"{proof.BUSY_HEADER}: draining\r\nconnection: close\r\n",
-    ),
-}
+REFUSALS: dict[Refusal, Reply] = {refusal: _reply(answer) for refusal, answer in ANSWERS.items()}
 
 
 class Gatekeeper:
@@ -99,8 +81,7 @@ class Gatekeeper:
         nonce = headers.get(_NONCE, b"").decode("latin-1")
         answer = None if admission is None else admission.answer_hello(nonce)
         if answer is None or admission is None:
-            sentence = f"the header {proof.NONCE_HEADER} must be {proof.NONCE_CHARACTERS} hex digits"
-            return Reply(400, _error(sentence, "invalid_request_error", "bad_nonce"))
+            return _reply(BAD_NONCE)
         if fault is not None and fault.kind is Kind.HELLO_PROOF:
             answer = "0" * len(answer)
         elif fault is not None:
