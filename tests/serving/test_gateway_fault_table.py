@@ -17,6 +17,7 @@ from gateway_process import Answer, Gateway, ask, chat, nothing_is_left, one_gat
 from shoal_serving.simulator.faults import Kind
 
 TOKENS = 8
+REQUESTS = 30
 TIMEOUTS: dict[Kind, dict[str, float]] = {
     Kind.ACCEPT_HANG: {"connectSeconds": 0.3},
     Kind.HANG: {"firstByteSeconds": 1.0},
@@ -34,9 +35,9 @@ class Row:
     instead: str = ""
 
     @property
-    def requests(self) -> int:
-        """Fewer where six take a whole second."""
-        return 12 if self.kind in (Kind.HANG, Kind.SILENT) else 30
+    def at_once(self) -> int:
+        """More where those who meet the fault take a whole second."""
+        return 10 if self.kind in (Kind.HANG, Kind.SILENT) else 6
 
     def __str__(self) -> str:
         return "-".join([self.kind, *(f"{name}={value}" for name, value in self.settings.items())])
@@ -118,11 +119,11 @@ def test_beside_a_good_replica_a_bad_one_is_not_noticed(
 
     before = _failed_attempts(gateway)
 
-    answers = asyncio.run(_ask_all(gateway, f"{stream}-{row}", row.requests, stream))
+    answers = asyncio.run(_ask_all(gateway, f"{stream}-{row}", row.at_once, stream))
 
     told = Counter(_told(answer, stream) for answer in answers.values())
     assert set(told) <= {"whole", row.instead or "whole"}, told
-    assert len(answers) == row.requests
+    assert len(answers) == REQUESTS
     assert told[row.instead] or not row.instead, "nobody met the fault"
     assert _failed_attempts(gateway) > before or row.kind is Kind.SLOW, "nobody met the fault"
     _check_ledger(answers, bad, good, stream)
@@ -148,13 +149,13 @@ def _ids(entries: list[dict[str, Any]]) -> list[str]:
     return [entry["requestId"] for entry in entries]
 
 
-async def _ask_all(gateway: Gateway, name: str, requests: int, stream: bool) -> dict[str, Answer]:
-    """Six at a time. A seed keeps them out of any continuation."""
+async def _ask_all(gateway: Gateway, name: str, at_once: int, stream: bool) -> dict[str, Answer]:
+    """So many at a time. A seed keeps them out of any continuation."""
     body = chat(stream, max_tokens=TOKENS, ignore_eos=True, seed=1)
-    names = [f"{name}-{number}" for number in range(requests)]
+    names = [f"{name}-{number}" for number in range(REQUESTS)]
     found: dict[str, Answer] = {}
-    for start in range(0, requests, 6):
-        some = names[start : start + 6]
+    for start in range(0, REQUESTS, at_once):
+        some = names[start : start + at_once]
         answers = await asyncio.gather(*(ask(gateway, body, headers=f"x-request-id: {one}\r\n") for one in some))
         found |= dict(zip(some, answers, strict=True))
     return found
