@@ -39,17 +39,17 @@ crds: sync ## render the CRD, its copy in the chart, and the reference pages
 locks: sync ## compile the locks again: ours, the engine's and that of the stories' clients
 	$(UV) lock && UV=$(abspath $(UV)) operator/shoal_operator/engine_locks/compile && UV=$(abspath $(UV)) e2e/conformance/compile
 
-wheel-test: sync ## the tests once more, against the built wheel
+wheel-test: sync ## build the wheel, and against it the tests that reach what is compiled in it
 	$(RUN) python tests/against_wheel.py -n $(WORKERS)
 
-e2e: sync ## the stories with the real engine, on this machine (10 minutes, 30 beside other work)
-	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e --durations=0
+e2e: sync ## the stories with the real engine, on this machine, two beside each other (some minutes)
+	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -n 2 --dist loadfile --durations=0
 
 stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; STORIES="-k quickstart" chooses)
-	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest tests/charts && $(RUN_STORIES) $(STORIES)
+	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest -n $(WORKERS) tests/charts && $(RUN_STORIES) $(STORIES)
 
 nightly: sync ## all of these and what shows more of it (root; hours)
-	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN_STORIES) --nightly
+	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/against_wheel.py --all -n $(WORKERS) && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN_STORIES) --nightly
 
 bench-short: sync ## our gateway beside HAProxy and no proxy, a minute after the first time; fails on what is broken, never on a time
 	$(RUN) python benchmarks/run.py --short --peers direct,haproxy,shoal

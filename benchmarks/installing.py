@@ -52,7 +52,7 @@ class Ours:
 
     def key(self) -> str:
         """Another for every change of what the wheel is made of."""
-        found = hashlib.sha256(os.environ.get("SHOAL_COMPILE", "auto").encode())
+        found = hashlib.sha256(str(os.environ.get("SHOAL_COMPILE") == "never").encode())
         for name in self.inputs:
             top = self.root / name
             for path in sorted(top.rglob("*.*")) if top.is_dir() else [top]:
@@ -122,21 +122,32 @@ def pypi(wanted: PyPI, cache: Path = CACHE) -> Installed:
     return Installed(program, wanted.version)
 
 
+def wheel(wanted: Ours, cache: Path = CACHE, *, anew: bool = False) -> Path:
+    """The wheel of this checkout, kept until what it is made of changes; `make wheel-test` always builds it anew."""
+    folder = cache / f"wheel-{wanted.key()}"
+    mark = folder / "complete"
+    if anew or not mark.exists():
+        print("building our wheel, which compiles for a minute …", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        _uv("build", "--quiet", "--wheel", "--out-dir", str(folder), str(wanted.root))
+        mark.touch()
+    (built,) = folder.glob("*.whl")
+    return built
+
+
 def ours(wanted: Ours, cache: Path = CACHE) -> Installed:
     """The Python of an environment that has our wheel."""
     home = cache / f"shoal-{wanted.key()}"
     python, mark = home / "bin/python", home / "complete"
     if not mark.exists():
-        print("building our wheel, which compiles for a minute …", flush=True)
+        built = wheel(wanted, cache)
         shutil.rmtree(home, ignore_errors=True)
         home.parent.mkdir(parents=True, exist_ok=True)
         _uv("venv", "--quiet", "--python", sys.executable, str(home))
-        _uv("build", "--quiet", "--wheel", "--out-dir", str(home / "wheel"), str(wanted.root))
         project = ("--directory", str(wanted.root), "--locked", "--no-dev", "--extra", "gateway", "--no-emit-project")
         _uv("export", "--quiet", *project, "--output-file", str(home / "locked.txt"))
         _uv("pip", "install", "--quiet", "--python", str(python), "-r", str(home / "locked.txt"))
-        (wheel,) = (home / "wheel").glob("*.whl")
-        _uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", str(wheel))
+        _uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", str(built))
         mark.touch()
     asks = "from shoal_serving.gateway import relay; print(relay.BUILD)"
     return Installed(python, f"this checkout, {_first_line([str(python), '-P', '-c', asks])}")

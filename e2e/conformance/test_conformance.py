@@ -168,7 +168,8 @@ def a_place(folder: Path) -> Iterator[Place]:
         for model, args in ((CHAT, ["--dtype", "float32", "--max-model-len", "1024"]), (EMBED, [])):
             replicas.append(RealReplica(folder / model, model, args))
             stack.callback(replicas[-1].end)
-            replicas[-1].ready()
+        for replica in replicas:  # they start beside each other
+            replica.ready()
         fleet = stack.enter_context(a_fleet(folder, "broken", **{"header-faults": "true"}))
         gateway = stack.enter_context(
             a_gateway(folder, f"--keys-file={keys_file}", "--max-body-bytes=1000000", "--access-log=off")

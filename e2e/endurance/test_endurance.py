@@ -5,9 +5,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from facts import DEADLINE_SECONDS, soon
 from fleet import a_fleet, a_route_to
 from gateway_process import Gateway, a_gateway, chat
+
+pytestmark = pytest.mark.nightly
 
 WARM, ALL = 20_000, 100_000
 CONNECTIONS = 32

@@ -42,6 +42,7 @@ def test_another_replica_takes_over(shoal: Installation, ray_image: str, story: 
     print(f"both ready {ready:.0f} s after `kubectl apply`; the killed one again after {again:.0f} s")
 
 
+@pytest.mark.nightly
 def test_the_only_replicas_requests_wait_for_it(
     shoal: Installation, ray_image: str, story: Models, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from storykit.load import Pace, steady
 from storykit.models import Models, a_model
 from storykit.nodes import Nodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.alone]
 
 TOKENS = 150
 SLOW = ("--simulate-gap-seconds", "0.1")

@@ -181,7 +181,7 @@ def test_a_prompt_without_the_gateways_proof_is_refused_by_the_replica(house: Ho
     "victim",
     [
         "VLLM::EngineCore",
-        "shoal_serving.replica",
+        pytest.param("shoal_serving.replica", marks=pytest.mark.nightly),
         pytest.param("ServeReplica", marks=pytest.mark.nightly),
         pytest.param("raylet", marks=pytest.mark.nightly),
     ],
@@ -242,13 +242,15 @@ def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:
         for connection in process.net_connections("tcp")
         if connection.status == "LISTEN"
     }
+    there = set(psutil.pids())
 
     house.process.send_signal(signal.SIGINT)
 
     assert house.process.wait(180) == 0
     assert [process for process in everything if process.is_running()] == []
-    open_ports = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
-    assert ports & open_ports == set()
+    # A port that is free again may be had at once by a program that was started meanwhile.
+    listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in there]
+    assert ports & {connection.laddr.port for connection in listening} == set()
 
 
 def _user(text: str) -> Any:

@@ -35,7 +35,7 @@ def _names(story: Models, name: str) -> set[str]:
 def test_the_unready_goes_first_then_the_least_loaded_then_the_youngest(
     shoal: Installation, story: Models, tmp_path: Path
 ) -> None:
-    story.apply(a_model("sd", *SLOW, "--simulate-engine-seconds", "5", replicas=2))
+    story.apply(a_model("sd", *SLOW, "--simulate-engine-seconds", "12", replicas=2))
     story.wait_ready("sd", 2)
     ready = _names(story, "sd")
     story.scale("sd", 3)

@@ -18,14 +18,14 @@ def test_a_long_stream_keeps_the_last_replica(shoal: Installation, story: Models
     scaling = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": IDLE_SECONDS}
     story.apply(a_followed_model("zg", "--simulate-gap-seconds", "0.5", **scaling))
     story.wait_reason("zg", "ScalingActive", "FollowsLoad")
-    words = ("--stream", "--tokens", "80", "--rate", "1", "--seconds", "1")
+    words = ("--stream", "--tokens", "50", "--rate", "1", "--seconds", "1")
     with (
         reactions.watching(story, "zg") as pods,
         asking(shoal.cluster, tmp_path, shoal.url, "zg", *words, key=shoal.key) as ledger,
     ):
         (entry,) = ledger.whole()
         story.until(lambda: not story.pods("zg"), "no pod is left", IDLE_SECONDS + 180, "zg")
-    assert (entry.outcome, entry.tokens) == ("ok", 80), ledger.told()
+    assert (entry.outcome, entry.tokens) == ("ok", 50), ledger.told()
     assert entry.ended - entry.first > 4 * IDLE_SECONDS, "the stream is much longer than the idle time"
     decided = reactions.decisions(shoal, story, "zg")
     print(reactions.reaction([entry], decided, pods, 0.0))

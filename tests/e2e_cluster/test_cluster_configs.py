@@ -61,6 +61,7 @@ def test_the_kubelet_keeps_to_its_cgroup_and_folders(node: Node) -> None:
     config = yaml.safe_load(configs.kubelet(node, "/pki"))
 
     assert (config["cgroupRoot"], config["address"]) == (node.cgroup, node.address)
+    assert config["cpuCFSQuota"] is False, "a stand-in with a fiftieth of a core starts at once"
     assert config["tlsCertFile"] == f"/pki/{certificates.of_node(node).file}.crt"
     assert all(Path(config[key]).is_relative_to(node.folder) for key in ("podLogsDir", "volumePluginDir"))
 

@@ -7,16 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from localkube import caching
+
 
 def python_of(lock: Path) -> Path:
     """The Python that has what a locked list of packages says."""
     folder = _cache(lock.stem, lock)
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", "3.11", folder], check=True)
-        subprocess.run([*uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock], check=True)
-        (folder / "complete").touch()
+    with caching.locked(folder.with_suffix(".lock")):
+        if not (folder / "complete").exists():
+            uv = [sys.executable, "-m", "uv"]
+            subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", "3.11", folder], check=True)
+            subprocess.run([*uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock], check=True)
+            (folder / "complete").touch()
     return python
 
 

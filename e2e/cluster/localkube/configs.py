@@ -129,6 +129,8 @@ def kubelet(node: Node, pki: str) -> str:
         "failSwapOn": False,
         "oomScoreAdj": 0,
         "localStorageCapacityIsolation": False,
+        # Limits of a fiftieth of a core let many stand-ins onto one node; held to them, Python takes 15 s to start.
+        "cpuCFSQuota": False,
         "podLogsDir": f"{node.folder}/pod-logs",
         "volumePluginDir": f"{node.folder}/volume-plugins",
         "imageGCHighThresholdPercent": 100,

@@ -17,6 +17,7 @@ def until(
     seconds: float,
     needs: tuple[Process, ...] = (),
     logs: Path | None = None,
+    poll_seconds: float = POLL_SECONDS,
     now: Callable[[], float] = time.monotonic,
     rest: Callable[[float], None] = time.sleep,
 ) -> float:
@@ -36,4 +37,4 @@ def until(
         if now() - began > seconds:
             where = f"; the logs are in {logs}" if logs else ""
             raise Refused(f"no {what} within {seconds:g} s{last}{where}")
-        rest(POLL_SECONDS)
+        rest(poll_seconds)

@@ -15,6 +15,8 @@ MODELS = "modeldeployments.shoal.dev"
 OF_SHOAL = "app.kubernetes.io/managed-by=shoal"
 BELONGINGS = "pods,services,endpointslices,secrets,serviceaccounts,controllerrevisions"
 READY_SECONDS = 240.0
+_POLL_SECONDS = 0.4
+"""A look is a kubectl, a fifth of a core's second: three stories that look all the time would have no core left."""
 
 
 def a_model(name: str, *args: str, **spec: Any) -> dict[str, Any]:
@@ -81,8 +83,7 @@ class Models:
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
         """One condition; empty where it is not there yet."""
-        conditions = self.status(name).get("conditions", [])
-        return next((found for found in conditions if found["type"] == kind), {})
+        return _condition(self.status(name), kind)
 
     def pods(self, name: str) -> list[Any]:
         """Its pods."""
@@ -112,17 +113,22 @@ class Models:
 
         def is_so() -> bool:
             status = self.status(name)
-            ready = status.get("readyReplicas", 0) == replicas == status.get("replicas", 0)
-            return bool(ready and self.condition(name, "Ready").get("status") == "True")
+            is_served = _condition(status, "Ready").get("status") == "True"
+            return is_served and status.get("readyReplicas", 0) == replicas == status.get("replicas", 0)
 
         return self.until(is_so, f"{name} has {replicas} ready replicas", seconds, name)
 
     def wait_reason(self, name: str, kind: str, reason: str, seconds: float = READY_SECONDS) -> str:
         """The message of the condition, as soon as its reason is this one."""
-        self.until(
-            lambda: self.condition(name, kind).get("reason") == reason, f"{kind} of {name}: {reason}", seconds, name
-        )
-        return str(self.condition(name, kind)["message"])
+        found: dict[str, Any] = {}
+
+        def is_so() -> bool:
+            nonlocal found
+            found = self.condition(name, kind)
+            return found.get("reason") == reason
+
+        self.until(is_so, f"{kind} of {name}: {reason}", seconds, name)
+        return str(found["message"])
 
     def wait_wanted(self, name: str, replicas: int, seconds: float = READY_SECONDS) -> float:
         """Seconds until so many are wanted."""
@@ -133,17 +139,22 @@ class Models:
     def until(self, is_so: Any, what: str, seconds: float, name: str = "") -> float:
         """Seconds until it was so; what is known of the model stands in the failure."""
         try:
-            return waiting.until(is_so, what=what, seconds=seconds)
+            return waiting.until(is_so, what=what, seconds=seconds, poll_seconds=_POLL_SECONDS)
         except Refused as refused:
             known = json.dumps(self.status(name).get("conditions", []), indent=1) if name else ""
             raise AssertionError(f"{refused}\n{known}") from refused
 
 
+def _condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    return next((found for found in status.get("conditions", []) if found["type"] == kind), {})
+
+
 @contextmanager
 def namespace(cluster: Access, name: str) -> Iterator[Models]:
-    """A namespace of a story's own, gone afterwards with everything in it; what a killed run left goes first."""
+    """A namespace of a story's own; afterwards its models are gone, and it goes. What a killed run left goes first."""
     if cluster.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name"):
         _remove(cluster, name)
+        cluster.kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=120s", timeout_seconds=130)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield Models(cluster, name)
@@ -152,9 +163,8 @@ def namespace(cluster: Access, name: str) -> Iterator[Models]:
 
 
 def _remove(cluster: Access, name: str) -> None:
-    """The models first: a namespace that still has pods takes as long as these may need to drain."""
+    """Models and their pods are waited for, since they hold GPUs; how replicas drain, stories ask before this."""
     cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=240s", timeout_seconds=250)
-    replicas = ["-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
-    if cluster.kubectl("get", "pods", *replicas, "-o", "name"):
-        cluster.kubectl("wait", "--for=delete", "pods", *replicas, "--timeout=240s", timeout_seconds=250)
-    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
+    replicas = ["pods", "-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
+    cluster.kubectl("delete", *replicas, "--ignore-not-found", "--grace-period=1", "--timeout=240s", timeout_seconds=250)
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
