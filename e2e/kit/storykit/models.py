@@ -166,7 +166,6 @@ def _remove(cluster: Access, name: str) -> None:
     """Models and their pods are waited for, since they hold GPUs; how replicas drain, stories ask before this."""
     cluster.kubectl("delete", MODELS, "--all", "-n", name, "--timeout=240s", timeout_seconds=250)
     replicas = ["pods", "-l", OF_SHOAL, "-n", name]  # a story's own pods go with the namespace
-    cluster.kubectl(
-        "delete", *replicas, "--ignore-not-found", "--grace-period=1", "--timeout=240s", timeout_seconds=250
-    )
+    now = ["--ignore-not-found", "--grace-period=1", "--timeout=240s"]
+    cluster.kubectl("delete", *replicas, *now, timeout_seconds=250)
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
