@@ -319,11 +319,16 @@ def test_a_client_that_does_not_read_bounds_what_is_held_of_the_rest(gateway: Ga
         async with replicas(2, Knobs(max_model_len=400_000)) as both:
             await put(gateway, both)
             body = a_prompt(CHAT, max_tokens=100_000)
-            both.strike_once(Kind.CUT, 50_000)
+            both.strike_once(Kind.CUT, 50)
             async with Client.connect(gateway, limit=2**10) as client:
                 client.send(body)
-                answer = client.answer()
-                await soon(lambda: gateway.metric("shoal_attempts_total", outcome="cut", model="default/m") > 0)
-                assert len(seen(await answer).text) == 100_000
+                await soon(lambda: any(entry["tokensSent"] for entry in both.asked(TEXT)))
+                sent, before = 0, -1
+                while sent != before:
+                    await asyncio.sleep(0.2)
+                    sent, before = both.asked(TEXT)[0]["tokensSent"], sent
+                print(f"{sent} tokens of the rest were sent while the client did not read")
+                assert sent < 90_000, "the second replica is paused, as the first would be"
+                assert len(seen(await client.answer()).text) == 100_000
 
     asyncio.run(story())
