@@ -132,16 +132,19 @@ def test_the_official_client_chats(house: House) -> None:
 
 
 def test_a_chat_streams_token_by_token(house: House) -> None:
+    asked = time.monotonic()
     stream = house.client.chat.completions.create(
-        model="tiny-llama", messages=[_user("Hello")], max_tokens=40, temperature=0, stream=True
+        model="tiny-llama", messages=[_user("Hello")], max_tokens=400, temperature=0, stream=True
     )
     arrivals = [(time.monotonic(), chunk.choices[0].delta.content) for chunk in stream if chunk.choices]
 
     texts = [text for _, text in arrivals if text]
-    whole = house.client.chat.completions.create(model="chat", messages=[_user("Hello")], max_tokens=40, temperature=0)
+    whole = house.client.chat.completions.create(model="chat", messages=[_user("Hello")], max_tokens=400, temperature=0)
     assert "".join(texts) == whole.choices[0].message.content
     assert len(texts) >= 4, "vLLM joins tokens while it is busy, but never all of them"
-    assert arrivals[-1][0] - arrivals[0][0] > 0.02, "the events came in one burst"
+    # No time is too long or too short for any machine: words that wait for the last one would come with it.
+    first, last = (next(when for when, text in some if text) for some in (arrivals, reversed(arrivals)))
+    assert first - asked < 0.9 * (last - asked), "the events came in one burst"
 
 
 def test_embeddings_tell_a_kitten_from_the_stock_market(house: House) -> None:
