@@ -179,4 +179,11 @@ LOAD_FEATURES = [
         "(memory.busy_at,)",
         STORIES + "::test_requests_too_short_to_be_seen_running_count_as_use",
     ),
+    Feature(
+        "requests that are over before the next message are told",
+        GATEWAY + "load_telling.py",
+        "        return load.arrived != told.arrived",
+        "        return load.idle_seconds < told.idle_seconds",
+        "tests/serving/test_load_telling.py::test_a_model_that_is_asked_shortly_again_and_again_is_never_thought_idle",
+    ),
 ]

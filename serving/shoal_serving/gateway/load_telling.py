@@ -170,9 +170,7 @@ def _is_idle(load: ModelLoad) -> bool:
 
 
 def _is_news(load: ModelLoad, told: ModelLoad | None) -> bool:
-    """Idle since the same time as told before is no news; a request in between makes the idle time begin anew."""
-    if told is None:
-        return True
-    if _is_idle(load) and _is_idle(told):
-        return load.idle_seconds < told.idle_seconds
+    """That nobody asks for longer is no news. Requests that came and went in between show only in their count."""
+    if told is not None and _is_idle(load) and _is_idle(told):
+        return load.arrived != told.arrived
     return load != told
