@@ -16,10 +16,14 @@ log = logging.getLogger(__name__)
 _ALL = 1 << 40
 
 
+def _nobody_waits() -> None:
+    """Of an endpoint that is in no line yet."""
+
+
 class EndpointState:
     """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
 
-    __slots__ = ("elsewhere", "facts", "gone", "health", "in_flight", "uid")
+    __slots__ = ("changed", "elsewhere", "facts", "gone", "health", "in_flight", "uid")
 
     def __init__(self, facts: Endpoint) -> None:
         self.facts = facts
@@ -28,6 +32,8 @@ class EndpointState:
         self.elsewhere = 0
         self.health = Health()
         self.gone = False
+        self.changed: Callable[[], None] = _nobody_waits
+        """To be called where it may be asked again, or from another moment on, and no release tells that."""
 
     def retire(self) -> None:
         """It left the route table: nothing new goes there, what runs may end."""
@@ -112,7 +118,7 @@ class Dispatcher(Generic[E]):
         for facts in route.endpoints:
             old = known.get(facts.uid)
             same = old is not None and (old.facts.host, old.facts.port) == (facts.host, facts.port)
-            now_there[facts.uid] = old if old is not None and same else self._make_endpoint(route, facts)
+            now_there[facts.uid] = old if old is not None and same else self._new_endpoint(route, facts)
         for endpoint in self.endpoints:
             if now_there.get(endpoint.uid) is not endpoint:
                 endpoint.retire()
@@ -222,6 +228,16 @@ class Dispatcher(Generic[E]):
             if endpoint.in_flight:
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
+
+    def _new_endpoint(self, route: ModelRoute, facts: Endpoint) -> E:
+        endpoint = self._make_endpoint(route, facts)
+        endpoint.changed = self._look_again
+        return endpoint
+
+    def _look_again(self) -> None:
+        """An endpoint's trial is over, and the request that tried it may run for long, or be gone."""
+        if self.room:
+            self._call_at(self._clock(), self.wake)
 
     def _free(self) -> int:
         """How many more may be sent, for all that is known of other gateways."""
