@@ -370,18 +370,4 @@ FEATURES = [
         "    if (because := _why_fields_forbid({})):",
         CONTINUATION + "::test_what_could_not_be_exact_ends_in_upstream_lost",
     ),
-    Feature(
-        "a stop waits for who still sends or reads",
-        GATEWAY + "serving.py",
-        "            is_half = not is_late and any(",
-        "            is_half = False and any(",
-        f"{STOPPING}::test_a_request_that_is_still_being_sent_is_served_while_the_drain_lasts",
-    ),
-    Feature(
-        "it does not wait longer than the drain",
-        GATEWAY + "serving.py",
-        "            is_half = not is_late and any(",
-        "            is_half = any(",
-        f"{STOPPING}::test_a_request_that_is_never_sent_to_its_end_holds_up_the_stop_for_the_drain_and_no_longer",
-    ),
 ]

@@ -203,17 +203,17 @@ LOAD_FEATURES = [
     ),
     Feature(
         "a replica that is reached again is there for all who wait",
-        GATEWAY + "dispatching.py",
-        "            self.health.reached()\n            self.wake()\n",
+        GATEWAY + "upstream.py",
+        "            self.health.reached()\n            self.changed()\n",
         "            self.health.reached()\n",
         "tests/serving/test_gateway_upstream_connections.py"
         "::test_once_a_replica_is_reached_again_all_who_wait_go_there_while_the_first_still_runs",
     ),
     Feature(
         "a trial whose client left is followed by another",
-        GATEWAY + "dispatching.py",
-        "            # The request that tried it may have left: it would wake nobody.\n            self.wake()\n",
-        "",
+        GATEWAY + "upstream.py",
+        "            return\n        self.changed()\n",
+        "            return\n",
         DISPATCHING + "::test_who_leaves_during_its_trial_of_a_replica_leaves_nobody_waiting_for_ever",
     ),
     Feature(

@@ -6,7 +6,8 @@ import pytest
 
 from dispatched import Asker, World
 from shoal_api.routes import Endpoint
-from shoal_serving.gateway.dispatching import Away, EndpointState
+from shoal_serving.gateway.dispatching import Away
+from shoal_serving.gateway.upstream import LiveEndpoint
 
 
 def test_an_endpoint_that_opens_between_two_looks_at_the_clock_is_not_missed() -> None:
@@ -173,6 +174,7 @@ def test_when_a_replica_that_was_out_is_reached_everybody_may_go_there_not_only_
     world.run_timers()
     assert [asker.endpoint for asker in held] == [a, None, None, None, None]
     a.reached()
+    world.run_timers()
     assert [asker.endpoint for asker in held] == [a, a, a, a, None]
 
 
@@ -187,6 +189,7 @@ def test_who_leaves_during_its_trial_of_a_replica_leaves_nobody_waiting_for_ever
         assert [asker.endpoint for asker in held] == [None] * 3
         if is_reached:
             a.reached()
+            world.run_timers()
             assert [asker.endpoint for asker in held] == [a] * 3
         else:
             a.unreachable(world.now, "refused")
@@ -302,7 +305,7 @@ def test_one_that_fills_the_room_gives_way_to_another_caller() -> None:
     assert len(world.dispatcher.room) == 4
 
 
-def _given_back(asker: Asker) -> EndpointState:
+def _given_back(asker: Asker) -> LiveEndpoint:
     endpoint, asker.endpoint = asker.endpoint, None
     assert endpoint is not None
     return endpoint
@@ -313,7 +316,7 @@ def _story_of_outages(chance: Random) -> None:
     limits = {"maxInFlightPerReplica": 2}
     world = World("a", "b", "c", **limits)
     everybody: list[Asker] = []
-    connecting: list[tuple[Asker, EndpointState]] = []
+    connecting: list[tuple[Asker, LiveEndpoint]] = []
     for _ in range(400):
         world.now += chance.choice((0.001, 0.05, 0.6))
         for asker in everybody:

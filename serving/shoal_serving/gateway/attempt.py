@@ -116,11 +116,11 @@ class Attempt:
                 if self.stage == CONNECTING:
                     self._end(Happening.UNREACHABLE)
                 return
+            endpoint.reached()
             if self.stage == CONNECTING:
                 self.send(result, request)
             else:
                 result.hand_back(now)
-            endpoint.reached()
 
         endpoint.open(seconds, opened)
 

@@ -16,10 +16,14 @@ log = logging.getLogger(__name__)
 _ALL = 1 << 40
 
 
+def _nobody_waits() -> None:
+    """Of an endpoint that is in no line yet."""
+
+
 class EndpointState:
     """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
 
-    __slots__ = ("elsewhere", "facts", "gone", "health", "in_flight", "uid", "wake")
+    __slots__ = ("changed", "elsewhere", "facts", "gone", "health", "in_flight", "uid")
 
     def __init__(self, facts: Endpoint) -> None:
         self.facts = facts
@@ -28,24 +32,8 @@ class EndpointState:
         self.elsewhere = 0
         self.health = Health()
         self.gone = False
-        self.wake: Callable[[], None] = _nobody_waits
-        """The dispatcher's: when it may be asked became another moment, and no request need have ended."""
-
-    def reached(self) -> None:
-        """It proved who it is; where it was out, whoever waits may go there now, not only the one that tried it."""
-        if self.health.is_out:
-            self.health.reached()
-            self.wake()
-
-    def unreachable(self, now: float, because: str) -> None:
-        """Nothing can be sent to it: out for a while."""
-        if self.health.unreachable(now):
-            self.put_out(because)
-            # The request that tried it may have left: it would wake nobody.
-            self.wake()
-
-    def put_out(self, because: str) -> None:
-        """It is out from now on."""
+        self.changed: Callable[[], None] = _nobody_waits
+        """To be called where it may be asked again, or from another moment on, and no release tells that."""
 
     def retire(self) -> None:
         """It left the route table: nothing new goes there, what runs may end."""
@@ -55,10 +43,6 @@ class EndpointState:
         """It is in the route table again, and what ran there meanwhile still does."""
         self.gone = False
         self.health = Health()
-
-
-def _nobody_waits() -> None:
-    """Until a dispatcher has it."""
 
 
 E = TypeVar("E", bound=EndpointState)
@@ -137,8 +121,7 @@ class Dispatcher(Generic[E]):
         known = {_place(endpoint.facts): endpoint for endpoint in (*self._leaving, *self.endpoints)}
         now_there: dict[str, E] = {}
         for facts in route.endpoints:
-            endpoint = known.get(_place(facts)) or self._make_endpoint(route, facts)
-            endpoint.wake = self.wake
+            endpoint = known.get(_place(facts)) or self._new_endpoint(route, facts)
             if endpoint.gone:
                 self._leaving.discard(endpoint)
                 endpoint.come_back()
@@ -249,6 +232,16 @@ class Dispatcher(Generic[E]):
             if endpoint.in_flight:
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
+
+    def _new_endpoint(self, route: ModelRoute, facts: Endpoint) -> E:
+        endpoint = self._make_endpoint(route, facts)
+        endpoint.changed = self._look_again
+        return endpoint
+
+    def _look_again(self) -> None:
+        """An endpoint's trial is over, and the request that tried it may run for long, or be gone."""
+        if self.room:
+            self._call_at(self._clock(), self.wake)
 
     def _nobody_is_before(self) -> bool:
         """Whether all who wait had a turn and want nothing of what is free: the ends of others might be far away."""

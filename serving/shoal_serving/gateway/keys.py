@@ -62,15 +62,12 @@ class BadKeys(ValueError):
 def read(content: bytes) -> Keyring:
     """The keyring of a keys file (YAML or JSON)."""
     try:
-        document = yaml.load(content, Loader=yaml.CSafeLoader)
+        entries = keys.read(yaml.load(content, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
         at = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
         raise BadKeys(f"{at}this is not YAML") from None
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError):
-        # The last three are what the library raises at a date, a number or a `!!bool` that is none.
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise BadKeys("this is not YAML") from None
-    try:
-        entries = keys.read(document)
     except BadManifest as bad:
         raise BadKeys(str(bad)) from bad
     return MappingProxyType({bytes.fromhex(entry.sha256): _caller(entry) for entry in entries})

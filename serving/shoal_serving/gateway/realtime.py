@@ -142,12 +142,12 @@ class Session:
                 if not self._is_over:
                     self._ended(Happening.UNREACHABLE)
                 return
+            endpoint.reached()
             if self._is_over:
                 result.hand_back(self.clock())
-            else:
-                self._engine = EngineSide(self, self._request_id, self._line.dispatcher.limit if self._line else 0)
-                self._engine.begin(result)
-            endpoint.reached()
+                return
+            self._engine = EngineSide(self, self._request_id, self._line.dispatcher.limit if self._line else 0)
+            self._engine.begin(result)
 
         endpoint.open(self._route.timeouts.connect_seconds, opened)
 

@@ -119,7 +119,3 @@ class ClientSide(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Idle connections close; this one is none."""
-
-    def is_under_way(self) -> bool:
-        """Whether the client has not read all yet."""
-        return self.transport.get_write_buffer_size() > 0

@@ -135,12 +135,6 @@ class Relay(Answering):
         """Whether no request is being answered."""
         return not self._is_busy
 
-    def is_under_way(self) -> bool:
-        """Whether a request is being sent, or an answer that is over for us is still being read."""
-        intake = self._intake
-        is_coming = intake is not None and not intake.is_between and not self._is_closing
-        return is_coming or self.transport.get_write_buffer_size() > 0
-
     # -- a request came in
 
     def _take(self, incoming: Incoming) -> None:

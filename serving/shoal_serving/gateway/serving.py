@@ -140,9 +140,7 @@ async def _drain(
         if not is_settling:
             for connection in list(clients.connections):
                 connection.shutdown()
-            is_late = passed >= settings.drain_seconds
-            is_half = not is_late and any(connection.is_under_way() for connection in clients.connections)
-            if not switchboard.exchanges and not clients.tasks and not is_half:
+            if not switchboard.exchanges and not clients.tasks:
                 return
         if passed >= settings.drain_seconds and not switchboard.is_shedding:
             switchboard.shed()

@@ -71,8 +71,17 @@ class LiveEndpoint(EndpointState):
             self.idle.remove(connection)
             connection.transport.close()
 
-    def put_out(self, because: str) -> None:
-        """With all its connections."""
+    def reached(self) -> None:
+        """It proved who it is: in again, also for those who wait."""
+        if self.health.is_out:
+            self.health.reached()
+            self.changed()
+
+    def unreachable(self, now: float, because: str) -> None:
+        """Nothing can be sent to it: out for a while, with all its connections."""
+        if not self.health.unreachable(now):
+            return
+        self.changed()
         self.close_idle(float("inf"))
         log.warning(
             "replica=%s reason=Unreachable because=%s; out for %g s",
