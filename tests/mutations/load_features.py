@@ -206,8 +206,8 @@ LOAD_FEATURES = [
         GATEWAY + "upstream.py",
         "            self.health.reached()\n            self.changed()\n",
         "            self.health.reached()\n",
-        "tests/serving/test_gateway_upstream_connections.py"
-        "::test_once_a_replica_is_reached_again_all_who_wait_go_there_while_the_first_still_runs",
+        DISPATCHING
+        + "::test_when_a_replica_that_was_out_is_reached_everybody_may_go_there_not_only_the_one_that_tried_it",
     ),
     Feature(
         "a trial whose client left is followed by another",

@@ -76,28 +76,6 @@ def test_a_replica_that_cannot_be_reached_is_out_for_a_second_then_for_two_and_i
     asyncio.run(story())
 
 
-def test_once_a_replica_is_reached_again_all_who_wait_go_there_while_the_first_still_runs(gateway: Gateway) -> None:
-    async def story() -> None:
-        async with engines("a") as (a,):
-            finish = asyncio.Event()
-
-            async def slow(call: fake_engine.Call) -> None:
-                await finish.wait()
-                await fake_engine.answer(call)
-
-            a.always, right, a.key = slow, a.key, bytes(32)
-            await put(gateway, a)
-            held = [asyncio.create_task(ask(gateway, chat())) for _ in range(6)]
-            await soon(lambda: gateway.metric("shoal_endpoints", state="out") == 1)
-            await soon(lambda: gateway.metric("shoal_requests_waiting") == 6)
-            a.key = right
-            await soon(lambda: a.running == 6)
-            finish.set()
-            assert {(await answer).status for answer in held} == {200}
-
-    asyncio.run(story())
-
-
 def test_a_connection_that_a_running_request_hands_back_ends_the_trial_of_its_replica(gateway: Gateway) -> None:
     async def story() -> None:
         async with engines("a") as (a,):
