@@ -28,7 +28,7 @@ gateway = one_gateway()
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SimulatedReplica]]:
-    with a_fleet(tmp_path_factory.mktemp("fleet"), "a", "b") as running:
+    with a_fleet(tmp_path_factory.mktemp("fleet"), "a", "b", **{"any-model": "false"}) as running:
         yield running
 
 

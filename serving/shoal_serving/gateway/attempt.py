@@ -116,7 +116,7 @@ class Attempt:
                 if self.stage == CONNECTING:
                     self._end(Happening.UNREACHABLE)
                 return
-            endpoint.health.reached()
+            endpoint.reached()
             if self.stage == CONNECTING:
                 self.send(result, request)
             else:

@@ -142,7 +142,7 @@ class Session:
                 if not self._is_over:
                     self._ended(Happening.UNREACHABLE)
                 return
-            endpoint.health.reached()
+            endpoint.reached()
             if self._is_over:
                 result.hand_back(self.clock())
                 return
