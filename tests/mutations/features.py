@@ -476,4 +476,12 @@ FEATURES = [
         "",
         REALTIME + "::test_a_session_whose_client_talks_nonsense_ends_at_its_replica_too",
     ),
+    Feature(
+        "a replica settles from the moment at which its door heard of the drain",
+        REPLICA + "program.py",
+        "if asked_at >= settled_at and state",
+        "if time.monotonic() >= begun + self._config.settle_seconds and state",
+        "tests/serving/test_replica_program.py"
+        "::test_a_replica_too_busy_to_hear_that_it_shall_go_cuts_nothing_that_it_then_lets_in",
+    ),
 ]

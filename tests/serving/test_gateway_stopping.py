@@ -101,7 +101,9 @@ def test_a_request_that_still_comes_in_is_answered(tmp_path: Path) -> None:
                 await soon(lambda: gateway.metric("shoal_held_bytes") > 0)
                 gateway.process.send_signal(signal.SIGTERM)
                 assert await idle.is_closed()
-                client.writer.write(content[9:])
+                for at in range(9, len(content)):
+                    client.writer.write(content[at : at + 1])
+                    assert await asyncio.to_thread(gateway.get, "/livez") == "ok\n"
                 answer = await client.answer()
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
             await soon(lambda: gateway.process.poll() == 0)
@@ -135,6 +137,8 @@ def test_an_answer_that_its_client_takes_slowly_arrives_whole(tmp_path: Path) ->
                 await soon(lambda: gateway.metric("shoal_requests_total", outcome="ok") == 1)
                 gateway.process.send_signal(signal.SIGTERM)
                 assert await idle.is_closed()
+                for _ in range(20):
+                    assert await asyncio.to_thread(gateway.get, "/livez") == "ok\n"
                 answer = await client.answer()
                 assert answer.whole
                 assert len(answer.json["text"]) == 7_500_000
