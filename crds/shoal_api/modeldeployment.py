@@ -14,7 +14,7 @@ from shoal_api.rollout import Rollout
 from shoal_api.routing import Queue, Routing, Timeouts
 from shoal_api.rules import BadManifest, Fault, Part, Rule, faults_of
 from shoal_api.scaling import Scaling
-from shoal_api.status import Status
+from shoal_api.status import Status, understood
 
 GROUP = "shoal.dev"
 VERSION = "v1alpha1"
