@@ -74,6 +74,8 @@ async def _print(door: Cluster, pod: Manifest, asked: dict[str, str], is_named: 
             say(prefix + line)
     except ApiFault as fault:
         say(f"{kinds.name(pod)}: no log ({fault.message})")
+    except Unreachable as fault:
+        say(f"{kinds.name(pod)}: no more log ({fault})")
 
 
 def with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[int]], *, field_manager: str = "") -> int:
