@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -50,7 +51,7 @@ async def configuration(kubeconfig: Path | None) -> Configuration:
                 await load_kube_config(client_configuration=found)
         else:
             await load_kube_config(str(kubeconfig), client_configuration=found, persist_config=False)
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError) as error:
         named = f"--kubeconfig {kubeconfig}" if kubeconfig else "--kubeconfig is not given and ~/.kube/config"
         raise BadSettings(f"{named}: cannot be used ({error}); name a file that kubectl can use") from error
     return found

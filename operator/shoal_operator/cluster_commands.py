@@ -87,8 +87,10 @@ def with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[in
         door = Cluster(found, may_write=lambda: may_write, field_manager=field_manager or cluster.FIELD_MANAGER)
         try:
             return await look(door)
-        except (Unreachable, ApiFault) as fault:
+        except Unreachable as fault:
             raise NotThere(f"the cluster does not answer: {fault}; check --kubeconfig") from fault
+        except ApiFault as fault:
+            raise NotThere(f"the cluster refuses: {fault}; check --kubeconfig and --namespace") from fault
         finally:
             await door.close()
 
