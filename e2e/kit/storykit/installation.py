@@ -31,7 +31,8 @@ VALUES: Mapping[str, Any] = {
     "gateway": {
         "replicas": 2,
         "drainSeconds": 60,
-        "settleSeconds": 3,
+        # Two cores that do everything: what a Service has learnt of an ending pod may take seconds to be in force.
+        "settleSeconds": 8,
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
     },
 }
