@@ -172,7 +172,7 @@ def test_chat_streams_token_by_token_and_every_stage_is_reported(start: Callable
     with replica.request("/v1/models", mac=False) as refused:
         assert refused.status == 421
     assert [model["id"] for model in replica.ask("/v1/models")["data"]] == ["tiny-llama"]
-    chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 200, "stream": True}
+    chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 900, "stream": True}
     with replica.request("/v1/chat/completions", chat | {"temperature": 0, "ignore_eos": True}) as stream:
         events = [line for line in stream.read().decode().split("\n\n") if line]
     assert events[-1] == "data: [DONE]"
@@ -285,8 +285,8 @@ def test_when_the_program_itself_is_killed_nothing_is_left(start: Callable[..., 
 
 def test_a_long_stream_at_sigterm_ends_whole_and_equal(start: Callable[..., Replica]) -> None:
     replica = start().ready()
-    whole = replica.ask("/v1/completions", {**GREEDY, "max_tokens": 600})["choices"][0]["text"]
-    with replica.request("/v1/completions", {**GREEDY, "max_tokens": 600, "stream": True}) as stream:
+    whole = replica.ask("/v1/completions", {**GREEDY, "max_tokens": 1000})["choices"][0]["text"]
+    with replica.request("/v1/completions", {**GREEDY, "max_tokens": 1000, "stream": True}) as stream:
         first = stream.readline()
         replica.remember()
         replica.process.send_signal(signal.SIGTERM)
