@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from facts import DEADLINE_SECONDS, until
+from held_ports import own_range
 from one_machine_up import COMMAND, Up, a_file_model, up
 from shoal_operator.status_report import UpReport
 from shoal_operator.supervised import HOST
@@ -141,6 +142,15 @@ def test_what_serves_goes_on_while_nothing_can_be_written(tmp_path: Path) -> Non
             part.rmdir()
         running.until_ready()
         assert running.until_ready(model="two")[0].pid == other.pid
+        assert running.end() == 0
+
+
+def test_a_replica_for_which_no_port_is_left_ends_no_other(tmp_path: Path) -> None:
+    two = range(own_range().stop - 2, own_range().stop)
+    with up(tmp_path, a_file_model(tmp_path, replicas=2), ports=two) as running:
+        running.until_said("no port is left")
+        first = until(lambda: next((r for r in running.replicas() if r.state == "Ready"), None), running.said)
+        assert running.program_of(first).is_running()
         assert running.end() == 0
 
 
