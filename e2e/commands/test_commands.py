@@ -12,7 +12,9 @@ pytestmark = pytest.mark.cluster
 
 
 def test_doctor_status_logs_and_rollout_tell_of_a_served_model(shoal: Installation, story: Models) -> None:
-    story.apply(a_model("looked-at", replicas=2))
+    # Python tells of each import then; a simulated engine has nothing to say of its own.
+    talkative = {"env": [{"name": "PYTHONPROFILEIMPORTTIME", "value": "1"}]}
+    story.apply(a_model("looked-at", replicas=2, engine=talkative))
     story.wait_ready("looked-at", replicas=2)
     pods = sorted(pod["metadata"]["name"] for pod in story.pods("looked-at"))
 
@@ -28,6 +30,7 @@ def test_doctor_status_logs_and_rollout_tell_of_a_served_model(shoal: Installati
 
     lines = _said(story, "logs", f"{story.namespace}/looked-at", "--tail", "1").splitlines()
     assert sorted(line.partition("  ")[0] for line in lines) == pods, lines
+    assert all("import time:" in line for line in lines), lines
 
     told = _said(story, "rollout", "status", f"{story.namespace}/looked-at")
     assert "2 replicas wanted" in told, told

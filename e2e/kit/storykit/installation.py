@@ -31,7 +31,8 @@ VALUES: Mapping[str, Any] = {
     "gateway": {
         "replicas": 2,
         "drainSeconds": 60,
-        # Two cores that do everything: what a Service has learnt of an ending pod may take seconds to be in force.
+        # Longer than on two busy cores a Service may take to forget a pod, and than the stories' client keeps a quiet
+        # connection (5 s): one that the gateway then closes is not just being asked on.
         "settleSeconds": 8,
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
     },
