@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 import fake_engine
 from facts import soon
 from fake_engine import FakeEngine, engines
@@ -43,8 +45,10 @@ def test_who_waits_does_not_wait_for_the_end_of_the_request_that_found_the_repli
     asyncio.run(story())
 
 
-def test_who_waits_is_served_though_the_client_of_the_trial_left(gateway: Gateway) -> None:
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_who_waits_is_served_though_the_client_of_the_trial_left(gateway: Gateway, succeeds: bool) -> None:
     async def story() -> None:
+        before = await asyncio.to_thread(gateway.metric, "shoal_requests_total", outcome="cancelled")
         async with engines("a") as (a,):
             key, may_answer = a.key, asyncio.Event()
             await _out(gateway, a)
@@ -54,11 +58,16 @@ def test_who_waits_is_served_though_the_client_of_the_trial_left(gateway: Gatewa
                 await _waiting(gateway, 1)
                 held = asyncio.create_task(ask(gateway, chat()))
                 await _waiting(gateway, 2)
-                a.key, a.before_hello = key, may_answer.wait
+                a.before_hello = may_answer.wait
                 tried = a.hellos
                 await soon(lambda: a.hellos > tried)
-            await soon(lambda: gateway.metric("shoal_requests_total", outcome="cancelled") == 1)
+            await soon(lambda: gateway.metric("shoal_requests_total", outcome="cancelled") == before + 1)
+            if succeeds:
+                a.key = key
             may_answer.set()
+            a.before_hello = None
+            await soon(lambda: succeeds or gateway.log().count("out for 2 s") > 0)
+            a.key = key
             assert (await held).status == 200
         await nothing_is_left(gateway)
 
