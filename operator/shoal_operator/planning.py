@@ -125,7 +125,7 @@ def _with_faults(observed: Observed, faults: Mapping[str, LastWords | None]) -> 
 def _forgotten(desired: Desired, observed: Observed) -> tuple[str, ...]:
     """A fault counts while its revision is wished for; asking for none is a way to have it tried again."""
     return tuple(
-        r.name for r in observed.revisions if r.fault and (r.name != desired.revision or desired.replicas == 0)
+        r.name for r in observed.revisions if r.fault and (r.name != desired.revision or desired.asks_for_none)
     )
 
 
@@ -216,7 +216,7 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
 
 
 def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """The deadlines of those that start, and of those that wait for room."""
+    """The deadlines of those that start, of those that wait for room, and of a revision that was never ready."""
     starting = observed.in_state(ReplicaState.STARTING)
     left = [
         rollout.ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
@@ -225,6 +225,6 @@ def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | 
     ]
     left = [seconds for seconds in left if seconds > 0]
     left += [desired.start_deadline_seconds - (now - r.since).total_seconds() for r in starting if r.hindrance is None]
-    if observed.changes_at is not None:
-        left.append((observed.changes_at - now).total_seconds())
+    times = [observed.changes_at, rollout.has_time_until(desired, observed)]
+    left += [(at - now).total_seconds() for at in times if at is not None]
     return max(0.0, min(left)) if left else None

@@ -32,6 +32,7 @@ class Beside:
     """Gangs whose pods did not all find a node in time."""
     may_make: int | None = None
     held: Hindrance | None = None
+    tried_since: datetime | None = None
     surge_waits: str = ""
     surge_refused: str = ""
     changes_at: tuple[datetime, ...] = ()
@@ -53,6 +54,7 @@ def observed(pods: Sequence[Manifest], records: Sequence[Manifest], beside: Besi
         obstacle=beside.obstacle,
         may_make=beside.may_make,
         held=beside.held,
+        tried_since=beside.tried_since,
         changes_at=min((time for time in times if time > now), default=None),
         taken_names=beside.taken_names | overdue,
     )
@@ -107,15 +109,31 @@ def surge(md: ModelDeployment, pods: Sequence[Manifest]) -> Surge | None:
 
 def pending_gangs(md: ModelDeployment, pods: Sequence[Manifest]) -> list[PendingGang]:
     """The model's gangs that look for nodes; those that somebody holds back on purpose do not."""
+    return [
+        PendingGang(md.id, name, ganging.pool(md), min(pod_status.created(pod) for pod in members))
+        for name, members in _staying_gangs(pods).items()
+        if not any(pod.get("spec", {}).get("schedulingGates") for pod in members) and not _has_nodes(members)
+    ]
+
+
+def has_found_nodes(pods: Sequence[Manifest], since: datetime) -> bool:
+    """Whether a gang that was made after this moment has found a node for each of its pods."""
+    return any(
+        _has_nodes(members) and min(pod_status.created(pod) for pod in members) > since
+        for members in _staying_gangs(pods).values()
+    )
+
+
+def _staying_gangs(pods: Sequence[Manifest]) -> dict[str, list[Manifest]]:
+    """The pods of each replica of which none was told to go."""
     of_replica: dict[str, list[Manifest]] = defaultdict(list)
     for pod in pods:
         of_replica[kinds.label(pod, labels.REPLICA)].append(pod)
-    return [
-        PendingGang(md.id, name, ganging.pool(md), min(pod_status.created(pod) for pod in members))
-        for name, members in of_replica.items()
-        if not any(kinds.is_leaving(pod) or pod.get("spec", {}).get("schedulingGates") for pod in members)
-        and not all(pod.get("spec", {}).get("nodeName") for pod in members)
-    ]
+    return {name: members for name, members in of_replica.items() if not any(kinds.is_leaving(pod) for pod in members)}
+
+
+def _has_nodes(members: Sequence[Manifest]) -> bool:
+    return all(pod.get("spec", {}).get("nodeName") for pod in members)
 
 
 def is_held(pod: Manifest) -> bool:

@@ -54,6 +54,7 @@ async def reconcile(
         is_scheduled=world.is_scheduled,
         canaries=canary.replicas if canary else 0,
         first_goes_because=manner.because,
+        asks_for_none=md.spec.replicas == 0,
     )
     plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     if plan.changes_something:

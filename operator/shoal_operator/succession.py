@@ -55,7 +55,10 @@ class Succession:
         if record is None or kinds.annotation(record, labels.PROVEN) or kinds.annotation(record, labels.FAULT):
             return
         uid, revision, now = md.metadata.uid, kinds.revision(record), self._clock()
-        if self._refusals.of(uid, now) is not None or not pod_facts.is_served_by_another(its_pods, revision):
+        refusal = self._refusals.of(uid, now)
+        if refusal is not None and refusal.revision == revision:
+            return
+        if not pod_facts.is_served_by_another(its_pods, revision):
             return
         name = naming.object_name(md.metadata.name, revision, "preflight")
         new = pods.pods(md, name, 0, revision, record["data"]["template"])

@@ -9,10 +9,12 @@ from typing import Any
 from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster
 from reigns import MASTER_KEY, T0, Reign, a_wish, settled
-from shoal_api import proof
+from replicas import PERMANENT
+from shoal_api import labels, proof
 from shoal_api.load import ModelLoad
+from shoal_operator import kinds
 from shoal_operator.gateway_places import GatewayPlaces
-from shoal_operator.kinds import EVENT, MODEL, POD
+from shoal_operator.kinds import EVENT, MODEL, POD, REVISION
 from shoal_operator.load import Load, Sample
 from shoal_operator.load_source import Loads
 from shoal_operator.operating import run_workers
@@ -220,3 +222,28 @@ async def true(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not fact():  # noqa: ASYNC110  (a fact, not an event)
             await asyncio.sleep(0.01)
+
+
+def test_a_revision_that_gave_up_is_not_tried_again_because_nobody_asked_for_a_while() -> None:
+    cluster = settled(a_wish(scaling=BOUNDS | {"minReplicas": 1}))
+    wish, good = cluster.of(MODEL)[0], cluster.of(POD)[0]
+    told = Told({ID: a_load((0, 0, 1))})
+
+    async def story() -> None:
+        reign = Reign(cluster, T0 + timedelta(seconds=5), told)
+        spec = {"engine": {"args": ["--no-such-flag"]}, "scaling": {"minReplicas": 0}}
+        cluster.change(MODEL, wish, {"spec": spec, "metadata": {"generation": 2}})
+        await reign.look()
+        record = next(found for found in cluster.of(REVISION) if kinds.revision(found) != kinds.revision(good))
+        fault = {labels.FAULT: PERMANENT.to_text()}
+        cluster.change(REVISION, record, {"metadata": {"annotations": fault}})
+        told.loads[ID] = a_load((0, 0, 1), (6, 0, 0), busy=6)
+        await looks(reign, 45)
+        assert cluster.of(POD) == []
+
+        told.loads[ID] = a_load((6, 0, 0), (60, 1, 0), busy=60)
+        await looks(reign, 10)
+        assert [kinds.revision(pod) for pod in cluster.of(POD)] == [kinds.revision(good)]
+        reign.queue.close()
+
+    asyncio.run(story())

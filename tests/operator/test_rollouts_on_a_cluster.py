@@ -109,6 +109,26 @@ def test_what_is_not_there_is_said_before_an_old_replica_goes(strategy: str) -> 
     assert cluster.names(POD) != before
 
 
+def test_another_edit_is_looked_at_too_while_what_was_said_of_the_one_before_is_in_force() -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": "DeleteFirst"}))
+    before = cluster.names(POD)
+
+    async def two_edits() -> None:
+        reign = Reign(cluster)
+        for name in ("hub-token", "hub-tokken"):
+            source = {"secretKeyRef": {"name": name, "key": "token"}}
+            edit(cluster, {"engine": {"env": [{"name": "HUB", "valueFrom": source}]}})
+            for _ in range(3):
+                await reign.look()
+            reign.now += timedelta(seconds=0.5)
+        reign.queue.close()
+
+    asyncio.run(two_edits())
+
+    assert cluster.names(POD) == before
+    assert 'the Secret "hub-tokken" is not in namespace team' in progress(cluster)[1]
+
+
 def test_a_first_revision_is_not_held_up_by_what_is_not_there() -> None:
     cluster = FakeCluster()
     cluster.add(a_wish(replicas=1, **WITH_SECRET))
@@ -252,3 +272,17 @@ def test_a_record_of_an_earlier_version_is_taken_as_it_is() -> None:
     assert (cluster.of(REVISION), cluster.names(POD)) == before
     assert cluster.of(SECRET)
     assert all(event["type"] == "Normal" for event in cluster.of(EVENT))
+
+
+def test_the_revision_beside_canaries_is_kept_however_many_of_them_came_and_went() -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"canary": {"replicas": 1}}))
+    first = kinds.revision(pods(cluster)[0])
+    for number in range(12):
+        edit(cluster, {"engine": {"args": [f"--seed={number}"]}})
+        settled(cluster=cluster)
+    for replicas in (0, 2):
+        edit(cluster, {"replicas": replicas})
+        settled(cluster=cluster)
+
+    assert progress(cluster)[0] == "CanaryWaits"
+    assert first in {kinds.revision(pod) for pod in pods(cluster)}
