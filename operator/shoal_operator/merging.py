@@ -82,7 +82,7 @@ class Merger:
                 told.facts = None
             if self._is_out(told, now):
                 changed |= set(told.models)
-                told.models = {}
+                told.models, told.boot = {}, ""
                 if told.facts is None:
                     del self._told[name]
         self._sample(changed, now)
@@ -92,7 +92,8 @@ class Merger:
     def hear(self, name: str, message: LoadMessage, now: datetime) -> frozenset[str]:
         """Take a message in; the models whose load it changes. Raises OutOfOrder where one before it was lost."""
         told = self._told.setdefault(name, _Told(now))
-        before = told.models if told.boot == message.boot else {}
+        before = told.models
+        is_whole_story = told.boot == message.boot and (not message.is_whole or told.is_heard(now))
         if message.is_whole:
             changed = set(told.models) | set(message.models)
             if told.boot != message.boot:
@@ -108,8 +109,7 @@ class Merger:
             self._heard_since = now
         for model, load in message.models.items():
             self._note_use(model, load, now)
-            arrived = load.arrived - before[model].arrived if model in before else 0
-            self._models[model].arrived += max(0, arrived)
+            self._models[model].arrived += _arrivals(load, before.get(model, _NO_LOAD), is_whole_story)
         return self._sample(changed, now)
 
     def load(self, model: str, now: datetime) -> Load:
@@ -226,6 +226,17 @@ class Merger:
 
     def _believed(self, now: datetime) -> Mapping[str, bool]:
         return {name: told.is_heard(now) for name, told in self._told.items() if not self._is_out(told, now)}
+
+
+def _arrivals(load: ModelLoad, before: ModelLoad, is_whole_story: bool) -> int:
+    """How many came since.
+
+    How long a request runs is reckoned from who came, who is there and for how long: of a gateway that is heard for the
+    first time, or again after a silence, only those count who were seen to be there.
+    """
+    if is_whole_story:
+        return max(0, load.arrived - before.arrived)
+    return max(0, load.waiting + load.in_flight - before.waiting - before.in_flight)
 
 
 def _sum_by_replica(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
