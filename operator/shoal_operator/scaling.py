@@ -282,9 +282,9 @@ def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
     """When the last request was seen; where nobody can know, as late as it may have been."""
     if load.samples and load.newest.load:
         return now
-    known = [at for at in (memory.busy_at, load.busy_at) if at is not None]
-    if memory.busy_at is None:
-        known += [load.known_since or now]
+    known = [at for at in (memory.busy_at, load.busy_at, load.known_since) if at is not None]
+    if memory.busy_at is None and load.known_since is None:
+        known += [now]
     return max(known)
 
 

@@ -175,8 +175,8 @@ LOAD_FEATURES = [
     Feature(
         "requests too short to be seen count as use",
         SCALING,
-        "(memory.busy_at, load.busy_at)",
-        "(memory.busy_at,)",
+        "(memory.busy_at, load.busy_at, load.known_since)",
+        "(memory.busy_at, load.known_since)",
         STORIES + "::test_requests_too_short_to_be_seen_running_count_as_use",
     ),
     Feature(

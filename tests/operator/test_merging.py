@@ -246,6 +246,46 @@ def test_the_last_use_is_the_newest_that_any_gateway_saw() -> None:
     assert told.load().busy_at == T0 + timedelta(seconds=57)
 
 
+def test_a_gateway_begun_after_us_may_have_replaced_one_that_ended_before_we_listened() -> None:
+    told = Gateways("a")
+    told.tell("a", uptime=5000)
+    told.pass_time(5, "a")
+    told.tell("b", uptime=2)
+
+    assert told.load().known_since == T0
+
+
+@pytest.mark.parametrize("how", ["gone", "not ready", "begins anew"])
+@pytest.mark.parametrize(("silent", "last_use"), [(600, 600), (10, 0)])
+def test_one_that_was_silent_and_ready_may_have_served_somebody_until_its_end(
+    how: str, silent: float, last_use: float
+) -> None:
+    told = Gateways("a", "b")
+    told.tell("a", m=idle(0))
+    told.tell("b", m=idle(0))
+    told.pass_time(silent, "a")
+    if how == "gone":
+        del told.there["b"]
+    elif how == "not ready":
+        told.become("b", is_ready=False)
+    else:
+        told.boots["b"] = "another"
+        told.tell("b", whole=True, uptime=1)
+    told.pass_time(20, "a")
+
+    assert told.load().busy_at == T0 + timedelta(seconds=last_use)
+    assert told.load("never-asked-for").busy_at == (T0 + timedelta(seconds=last_use) if last_use else None)
+
+
+def test_one_that_was_silent_and_speaks_again_tells_itself_what_it_served() -> None:
+    told = Gateways("a", "b")
+    told.tell("b", m=idle(0))
+    told.pass_time(600, "a")
+    told.tell("b", whole=True, m=idle(500))
+
+    assert told.load().busy_at == T0 + timedelta(seconds=100)
+
+
 def test_a_gateway_begun_before_we_listened_may_have_replaced_one_that_served() -> None:
     told = Gateways("a", "b")
     told.tell("a", uptime=5000)
