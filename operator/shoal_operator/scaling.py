@@ -80,10 +80,13 @@ def decide(
     spec: Spec, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning = TUNING
 ) -> Decision:
     """As many as `spec.replicas` says, else as the load needs; `current` is how many were wanted so far."""
+    told = Memory(load_told=memory.load_told)
     if spec.replicas is not None:
-        return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}")
+        return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}", told)
     if spec.scaling is None:
-        return Decision(1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica")
+        return Decision(
+            1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica", told
+        )
     floor = schedules.floor(spec.scaling, now)
     scaling = spec.scaling
     if floor.because:

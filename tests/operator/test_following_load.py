@@ -6,18 +6,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster
-from reigns import MASTER_KEY, T0, Reign, a_wish, settled
+from reigns import INSTALLATION, MASTER_KEY, T0, Reign, a_wish, settled
 from replicas import PERMANENT
-from shoal_api import labels, proof
+from shoal_api import labels, modeldeployment, proof
 from shoal_api.load import ModelLoad
-from shoal_operator import kinds
+from shoal_api.naming import Grant
+from shoal_operator import kinds, reconciling
+from shoal_operator.cluster_world import ClusterWorld
 from shoal_operator.gateway_places import GatewayPlaces
 from shoal_operator.kinds import EVENT, MODEL, POD, REVISION
 from shoal_operator.load import Load, Sample
 from shoal_operator.load_source import Loads
 from shoal_operator.operating import run_workers
+from shoal_operator.scaling import FRESH
 from standin_gateway import StandinGateway, a_standin_gateway
 
 ID = "team/qwen"
@@ -247,3 +252,28 @@ def test_a_revision_that_gave_up_is_not_tried_again_because_nobody_asked_for_a_w
         reign.queue.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("spec", [{"replicas": 1}, {"scaling": BOUNDS | {"minReplicas": 1}}, {}])
+def test_the_load_in_the_status_changes_every_ten_seconds_at_most_and_is_the_newest_in_the_end(
+    spec: dict[str, Any],
+) -> None:
+    cluster = settled(a_wish(**spec))
+    seen = []
+
+    async def story() -> None:
+        reign = Reign(cluster)
+        await reign.observe()
+        world = ClusterWorld(cluster, reign.store, INSTALLATION, MASTER_KEY, lambda: T0)
+        md, memory = modeldeployment.read(cluster.of(MODEL)[0]), FRESH
+        for second in range(15):
+            now, load = T0 + timedelta(seconds=second), a_load((-60, 0, 1), (0, 0, 15 - min(second, 12)))
+            outcome = await reconciling.reconcile(md, Grant((), ()), world, now, load, memory)
+            md, memory = md.model_copy(update={"status": outcome.status}), outcome.memory
+            seen.append((outcome.status.load.in_flight, outcome.plan.look_again_after or 3600.0))
+
+    asyncio.run(story())
+
+    assert [in_flight for in_flight, _ in seen] == [15] * 10 + [5] * 5
+    assert all(again <= 10 for _, again in seen[1:10])
+    assert seen[-1][1] <= 6, "the last change is told, though nothing else happens"
