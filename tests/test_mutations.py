@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from features import FEATURES, Feature
 from load_features import LOAD_FEATURES
+from rollout_features import ROLLOUT_FEATURES
 
 ROOT = Path(__file__).parents[1]
 
 
-ALL = FEATURES + LOAD_FEATURES
+ALL = FEATURES + LOAD_FEATURES + ROLLOUT_FEATURES
 
 
 @pytest.mark.parametrize("feature", ALL, ids=[feature.name.replace(" ", "-") for feature in ALL])

@@ -79,11 +79,8 @@ def make(
         plan = _step(desired, observed, now, in_flight)
     else:
         old = _step(split.old.desired, split.old.observed, now, in_flight)
-        if (
-            old.step is Step.ROLLED_OUT
-            and _takes_a_ready_one(old, observed)
-            and not rollout.may_miss_one(desired, observed)
-        ):
+        takes_one = old.step is Step.ROLLED_OUT and any(r.name in old.delete for r in observed.ready)
+        if takes_one and not rollout.may_miss_one(desired, observed):
             old = Plan()  # a canary before this one waits until the new one is there
         new = _step(split.new.desired, split.new.observed, now, in_flight)
         plan = _together(old, new, desired, observed)
@@ -114,10 +111,6 @@ def _together(old: Plan, new: Plan, desired: Desired, observed: Observed) -> Pla
         return Plan(create, delete, step=Step.ROLLED_OUT, because=because)
     told = new if new.changes_something else old
     return Plan(create, delete, step=told.step, because=told.because)
-
-
-def _takes_a_ready_one(plan: Plan, observed: Observed) -> bool:
-    return any(replica.name in plan.delete for replica in observed.ready)
 
 
 def _said(words: LastWords | None, desired: Desired) -> str:
