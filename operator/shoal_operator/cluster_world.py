@@ -283,7 +283,8 @@ class ClusterWorld:
             if not fault.is_about_the_object:
                 raise
             sentence = f"the cluster refuses the pod {new.name}: {fault.message}"
-            self._succession.was_refused(md, new.revision, sentence, fault.message, len(self._of(POD, uid)))
+            others = sum(kinds.replica(pod) != new.name for pod in self._of(POD, uid))  # its own go as well
+            self._succession.was_refused(md, new.revision, sentence, fault.message, others)
             log.warning('model=%s reason=PodRefused because="%s"', md.id, sentence)
             return False
         return True

@@ -84,7 +84,7 @@ def make(
             old = Plan()  # a canary before this one waits until the new one is there
         new = _step(split.new.desired, split.new.observed, now, in_flight)
         plan = _together(old, new, desired, observed)
-    return replace(plan, give_up=give_up, forget=forget, look_again_after=_look_again(desired, observed, now))
+    return replace(plan, give_up=give_up, forget=forget, look_again_after=look_again(desired, observed, now))
 
 
 def _step(desired: Desired, observed: Observed, now: datetime, in_flight: Mapping[str, int]) -> Plan:
@@ -218,8 +218,9 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
     return tuple(replica.name for replica in replicas)
 
 
-def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """The deadlines of those that start, of those that wait for room, and of a revision that was never ready."""
+def look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
+    """When time alone may ask for another plan: at the deadlines of those that start, of those that wait for room, and of
+    a revision that was never ready."""
     starting = observed.in_state(ReplicaState.STARTING)
     left = [
         rollout.ROOM_SECONDS - (now - r.hindrance.since).total_seconds()

@@ -62,10 +62,12 @@ async def reconcile(
         plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     told = status.coarse_load(md, load, decision.memory, now)
     again = _sooner(plan.look_again_after, decision.look_again_after, told.look_again_after)
-    plan = replace(plan, look_again_after=again)
     if plan.changes_something:
         await world.carry_out(md, plan, now)
         observed = await world.observe(md, revision, fresh=False)
+        # What was refused is refused for a while; where it was so before, nothing else changes.
+        again = _sooner(again, planning.look_again(desired, observed, now))
+    plan = replace(plan, look_again_after=again)
     derived = status.derive(md, desired, decision, observed, grant, now, told.load)
     return Outcome(desired, observed, plan, derived, decision, told.memory)
 

@@ -19,7 +19,7 @@ ROLLOUT_FEATURES = [
         OPERATOR + "rollout.py",
         "    if not is_tried or works or not",
         "    if not is_tried or not",
-        AGAIN + "::test_a_replica_that_became_ready_in_the_moment_of_the_deadline_is_not_given_up",
+        AGAIN + "::test_a_revision_whose_first_replica_became_ready_in_the_moment_of_the_deadline_is_not_given_up",
     ),
     Feature(
         "gangs of one revision have until its deadline together",

@@ -204,11 +204,13 @@ def test_a_new_revision_that_waits_for_room_is_looked_at_at_its_deadline() -> No
     assert planning.make(wish, seen, T0).look_again_after == 1750
 
 
-def test_a_replica_that_became_ready_in_the_moment_of_the_deadline_is_not_given_up() -> None:
-    """The record of its revision does not say yet that it worked."""
-    ready = a_replica("b", ReplicaState.READY, "new", age=70, since=0)
-    seen = Observed((a_replica("a", revision="old"), ready), (Revision("old", proven=True), Revision("new")))
+def test_a_revision_whose_first_replica_became_ready_in_the_moment_of_the_deadline_is_not_given_up() -> None:
+    """Its record does not say yet that it worked."""
+    old = tuple(a_replica(name, revision="old") for name in ("a", "b"))
+    ready = a_replica("c", ReplicaState.READY, "new", age=70, since=0)
+    hangs = a_replica("d", ReplicaState.STARTING, "new", age=70)
+    seen = Observed((*old, ready, hangs), (Revision("old", proven=True), Revision("new")))
 
-    plan = planning.make(Desired("qwen", "new", 1, surge=True, start_deadline_seconds=60), seen, T0)
+    plan = planning.make(Desired("qwen", "new", 3, surge=True, start_deadline_seconds=60), seen, T0)
 
-    assert (plan.give_up, plan.delete) == ((), ("a",))
+    assert (plan.give_up, plan.delete) == ((), ("d",))
