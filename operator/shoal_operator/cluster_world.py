@@ -132,6 +132,7 @@ class ClusterWorld:
             let_go=ruling.let_go if ruling else (),
             may_make=min(limits, default=None),
             held=ruling.held if ruling else None,
+            not_now=found.not_now,
             tried_since=release.tried_since if release and release.is_in_row(now) else None,
             surge_waits=found.waits,
             surge_refused=found.refused,
@@ -156,7 +157,7 @@ class ClusterWorld:
             for new in plan.create:
                 if not await self._create(md, new, records[new.revision]["data"]["template"]):
                     return
-            self._succession.was_made(uid)
+                self._succession.was_made(uid, new.revision)
 
     def forget(self, uid: str) -> None:
         """The model is gone."""

@@ -173,7 +173,7 @@ def _deletions(
 
 
 def _creations(desired: Desired, target: Target, observed: Observed, leaving: frozenset[str]) -> tuple[NewReplica, ...]:
-    if not target.creatable:
+    if not target.creatable or target.revision in observed.not_now:
         return ()
     staying = [r for r in observed.staying if r.name not in leaving]
     outdated = any(r.revision != target.revision for r in staying)
@@ -219,8 +219,8 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
 
 
 def look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """When time alone may ask for another plan: at the deadlines of those that start, of those that wait for room, and of
-    a revision that was never ready."""
+    """When time alone may ask for another plan: at the deadlines of those that start, of those that wait for room, of a
+    revision that was never ready."""
     starting = observed.in_state(ReplicaState.STARTING)
     left = [
         rollout.ROOM_SECONDS - (now - r.hindrance.since).total_seconds()

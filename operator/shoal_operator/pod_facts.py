@@ -32,6 +32,7 @@ class Beside:
     """Gangs whose pods did not all find a node in time."""
     may_make: int | None = None
     held: Hindrance | None = None
+    not_now: frozenset[str] = frozenset()
     tried_since: datetime | None = None
     surge_waits: str = ""
     surge_refused: str = ""
@@ -54,6 +55,7 @@ def observed(pods: Sequence[Manifest], records: Sequence[Manifest], beside: Besi
         obstacle=beside.obstacle,
         may_make=beside.may_make,
         held=beside.held,
+        not_now=beside.not_now,
         tried_since=beside.tried_since,
         changes_at=min((time for time in times if time > now), default=None),
         taken_names=beside.taken_names | overdue,
@@ -83,14 +85,6 @@ def revisions(records: Sequence[Manifest]) -> tuple[Revision, ...]:
 def is_rolling(pods: Sequence[Manifest], revision: str) -> bool:
     """Whether replicas of another revision are there that nobody told to go."""
     return any(not kinds.is_leaving(pod) and kinds.revision(pod) != revision for pod in pods)
-
-
-def is_served_by_another(pods: Sequence[Manifest], revision: str) -> bool:
-    """Whether one of them is ready, so that something would be lost."""
-    return any(
-        not kinds.is_leaving(pod) and kinds.revision(pod) != revision and pod_status.condition(pod, "Ready")[0]
-        for pod in pods
-    )
 
 
 def surge(md: ModelDeployment, pods: Sequence[Manifest]) -> Surge | None:

@@ -138,6 +138,56 @@ def test_a_first_revision_is_not_held_up_by_what_is_not_there() -> None:
     assert len(pods(cluster)) == 1, "kubelet waits for the Secret, and its words stand in the condition"
 
 
+def creates(cluster: FakeCluster) -> int:
+    return sum(write.startswith("create Pod") for write in cluster.writes)
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_where_pods_of_both_revisions_are_refused_each_has_its_pause(strategy: str) -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    refusal = ApiFault(403, "denied by the policy of this cluster")
+    edit(cluster, NEW_ARGS)
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, _pod: refusal if (method, kind) == ("create", POD) else None
+    cluster.writes.clear()
+
+    look(cluster, times=12)
+    assert creates(cluster) == 2
+
+    cluster.refuses = lambda _method, _kind, _pod: None
+    settled(cluster=cluster)
+    assert progress(cluster)[0] == "Complete"
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts(strategy: str) -> None:
+    """The new revision is refused, and the only replica of the old one was lost."""
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    old = kinds.revision(pods(cluster)[0])
+    refusal = ApiFault(403, "violates PodSecurity restricted")
+    edit(cluster, NEW_ARGS)
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, pod: (
+        refusal if method in ("create", "rehearse") and kind == POD and kinds.revision(pod) != old else None
+    )
+
+    async def starts() -> set[str]:
+        reign = Reign(cluster)
+        seen = set()
+        for _ in range(60):
+            await reign.look()
+            await reign.look()
+            seen |= {kinds.uid(pod) for pod in pods(cluster)}
+            reign.now += timedelta(seconds=7)
+        reign.queue.close()
+        return seen
+
+    assert len(asyncio.run(starts())) == 1
+    assert "violates PodSecurity" in progress(cluster)[1]
+    settled(cluster=cluster)
+    assert [pod["status"]["phase"] for pod in pods(cluster)] == ["Running"]
+
+
 def test_what_the_api_server_would_refuse_is_asked_before_an_old_replica_goes() -> None:
     cluster = settled(a_wish(replicas=1, rollout={"strategy": "DeleteFirst"}))
     before = cluster.names(POD)
