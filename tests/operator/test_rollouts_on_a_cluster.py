@@ -160,6 +160,26 @@ def test_where_pods_of_both_revisions_are_refused_each_has_its_pause(strategy: s
 
 
 @pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit(strategy: str) -> None:
+    """No old replica is there whose going would make room."""
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    old = kinds.revision(pods(cluster)[0])
+    words = "pods is forbidden: exceeded quota: few, requested: limits.memory=64Gi, used: limits.memory=0, "
+    too_much = ApiFault(403, f"{words}limited: limits.memory=40Gi")
+    edit(cluster, {"resources": {"memory": "64Gi"}})
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, pod: (
+        too_much if method in ("create", "rehearse") and kind == POD and kinds.revision(pod) != old else None
+    )
+    cluster.writes.clear()
+
+    look(cluster, times=12)
+
+    assert [kinds.revision(pod) for pod in pods(cluster)] == [old]
+    assert creates(cluster) == 2
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
 def test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts(strategy: str) -> None:
     """The new revision is refused, and the only replica of the old one was lost."""
     cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
