@@ -51,8 +51,8 @@ class Succession:
         return surging.manner(md.spec.rollout.strategy, own_class, self._surge_class, self._trying_out.classes)
 
     async def look(self, md: ModelDeployment, record: Manifest | None, its_pods: Sequence[Manifest]) -> None:
-        """Learn what may push whom out; and, before one that serves or starts goes for a revision that never worked, what
-        that one lacks."""
+        """Learn what may push whom out; and, before one that serves or starts goes for a revision that never worked,
+        what that one lacks."""
         await self._trying_out.read_classes()
         if record is None or kinds.annotation(record, labels.PROVEN) or kinds.annotation(record, labels.FAULT):
             return

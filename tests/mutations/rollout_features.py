@@ -5,6 +5,7 @@ from features import Feature
 OPERATOR = "operator/shoal_operator/"
 AGAIN, GANGS = "tests/operator/test_looking_again.py", "tests/operator/test_ganging.py"
 CLUSTER = "tests/operator/test_rollouts_on_a_cluster.py"
+REFUSED = "tests/operator/test_operating_refusals.py"
 
 ROLLOUT_FEATURES = [
     Feature(
@@ -49,6 +50,41 @@ ROLLOUT_FEATURES = [
         "        if refusal is not None and refusal.revision == revision:",
         "        if refusal is not None:",
         CLUSTER + "::test_another_edit_is_looked_at_too_while_what_was_said_of_the_one_before_is_in_force",
+    ),
+    Feature(
+        "what was refused is looked at again though nothing changed",
+        OPERATOR + "reconciling.py",
+        "        again = _sooner(again, planning.look_again(desired, observed, now))\n",
+        "",
+        REFUSED + "::test_a_pod_that_is_refused_again_with_the_same_words_is_looked_at_again_without_any_news",
+    ),
+    Feature(
+        "the half of a gang is nobody whose going would help",
+        OPERATOR + "cluster_world.py",
+        "sum(kinds.replica(pod) != new.name for pod in self._of(POD, uid))",
+        "len(self._of(POD, uid))",
+        REFUSED + "::test_a_gang_that_a_quota_lets_in_by_half_is_not_made_and_deleted_over_and_over",
+    ),
+    Feature(
+        "each revision that is refused has its own pause",
+        OPERATOR + "planning.py",
+        " or target.revision in observed.not_now:",
+        ":",
+        CLUSTER + "::test_where_pods_of_both_revisions_are_refused_each_has_its_pause",
+    ),
+    Feature(
+        "a replica of another revision does not end a refusal",
+        OPERATOR + "refusals.py",
+        "        self._known.get(uid, {}).pop(revision, None)",
+        "        self._known.pop(uid, None)",
+        CLUSTER + "::test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts",
+    ),
+    Feature(
+        "a quota that no going replica can heal stands in the way",
+        OPERATOR + "succession.py",
+        "    if not refusal.pods or md",
+        "    if refusal.pods is None or md",
+        CLUSTER + "::test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit",
     ),
     Feature(
         "the revision beside canaries is kept",
