@@ -47,8 +47,8 @@ ROLLOUT_FEATURES = [
     Feature(
         "another edit is looked at beforehand though the one before was refused",
         OPERATOR + "succession.py",
-        "        if refusal is not None and refusal.revision == revision:",
-        "        if refusal is not None:",
+        "        if any(refusal.revision == revision for refusal in self._in_force(md, its_pods, now)):",
+        "        if self._in_force(md, its_pods, now):",
         CLUSTER + "::test_another_edit_is_looked_at_too_while_what_was_said_of_the_one_before_is_in_force",
     ),
     Feature(
