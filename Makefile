@@ -46,7 +46,7 @@ e2e: sync ## the stories with the real engine, on this machine, two beside each 
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -n 2 --dist loadfile --durations=0
 
 stories: sync ## the stories on a real Kubernetes that is started here, and the chart by a real helm (root; STORIES="-k quickstart" chooses)
-	$(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest -n $(WORKERS) tests/charts && $(RUN_STORIES) $(STORIES)
+	$(MAKE_MODELS) && $(CLUSTER) build && SHOAL_NEEDS_HELM=1 $(RUN) pytest -n $(WORKERS) tests/charts && $(WITH_ENGINE) $(RUN_STORIES) $(STORIES)
 
 nightly: sync ## all of these and what shows more of it (root; hours)
 	$(MAKE_MODELS) && $(WITH_ENGINE) $(RUN) pytest e2e -m 'not cluster' --durations=0 && $(RUN) python tests/against_wheel.py --all -n $(WORKERS) && $(RUN) python tests/mutations/run.py && $(RUN) pytest e2e/cluster -m cluster && $(WITH_ENGINE) $(RUN_STORIES) --nightly

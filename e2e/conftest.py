@@ -58,7 +58,7 @@ def real_engine_image(shoal: Installation) -> None:
     if not shoal.cluster.is_local:
         pytest.skip("real vLLM runs on this machine's own cluster only: its image and models lie here")
     if not os.environ.get(real_engine.MODELS_VARIABLE):
-        pytest.skip(f"{real_engine.MODELS_VARIABLE} names no folder of models; `make nightly` makes them")
+        pytest.skip(f"{real_engine.MODELS_VARIABLE} names no folder of models; `make stories` makes them")
     real_engine.load_image(PLACE)
 
 

@@ -57,7 +57,6 @@ def test_two_models_are_served_under_one_address_and_leave_nothing(
         story.delete("qs-next")
 
 
-@pytest.mark.nightly
 @pytest.mark.alone
 @pytest.mark.usefixtures("real_engine_image")
 def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story: Models, tmp_path: Path) -> None:
@@ -100,6 +99,7 @@ def test_two_real_models_are_served_and_leave_nothing(shoal: Installation, story
 
         for name in ("qs-llama", "qs-minilm"):
             story.delete(name)
+        for name in ("qs-llama", "qs-minilm"):
             story.until(lambda name=name: not story.belongings(name), f"nothing of {name} is left", 180)
     if gpus:
         story.apply(a_model("qs-next", parallelism={"tensor": gpus}, resources={"gpu": gpus}))

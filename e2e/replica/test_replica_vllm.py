@@ -172,6 +172,8 @@ def test_chat_streams_token_by_token_and_every_stage_is_reported(start: Callable
     with replica.request("/v1/models", mac=False) as refused:
         assert refused.status == 421
     assert [model["id"] for model in replica.ask("/v1/models")["data"]] == ["tiny-llama"]
+    renamed = replica.ask("/v1/completions", {**GREEDY, "model": "the-name-of-the-next-revision", "max_tokens": 2})
+    assert renamed["model"] == "tiny-llama"
     chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 200, "stream": True}
     with replica.request("/v1/chat/completions", chat | {"temperature": 0, "ignore_eos": True}) as stream:
         events = [line for line in stream.read().decode().split("\n\n") if line]

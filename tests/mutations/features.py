@@ -9,6 +9,7 @@ STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/te
 CONNECTIONS = "tests/serving/test_gateway_upstream_connections.py"
 CUT_ANSWERS = "tests/serving/test_gateway_cut_answers.py"
 FAIRNESS = "tests/serving/test_gateway_fairness.py"
+TRIALS = "tests/serving/test_gateway_trials.py"
 CONTINUATION = "tests/serving/test_gateway_continuation.py"
 KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
 BESIDE = TABLE + "::test_beside_a_good_replica_a_bad_one_is_not_noticed"
@@ -369,5 +370,118 @@ FEATURES = [
         "    if not _LOOKED_AT.isdisjoint(body) and (because := _why_fields_forbid(body)):",
         "    if (because := _why_fields_forbid({})):",
         CONTINUATION + "::test_what_could_not_be_exact_ends_in_upstream_lost",
+    ),
+    Feature(
+        "who waits for a replica that was out is served when it is reached",
+        GATEWAY + "upstream.py",
+        "            self.health.reached()\n            self.changed()\n",
+        "            self.health.reached()\n",
+        TRIALS + "::test_who_waits_does_not_wait_for_the_end_of_the_request_that_found_the_replica_well",
+    ),
+    Feature(
+        "a trial for nobody sets the time of the next one",
+        GATEWAY + "upstream.py",
+        "        self.changed()\n        self.close_idle",
+        "        self.close_idle",
+        TRIALS + "::test_who_waits_is_served_though_the_client_of_the_trial_left[False]",
+    ),
+    Feature(
+        "the next request waits until its client has taken the answer before",
+        GATEWAY + "relay.py",
+        "elif self._queue and not self._is_client_slow:",
+        "elif self._queue:",
+        PROTOCOL + "::test_a_pipelined_request_waits_until_its_client_has_taken_the_answer_before",
+    ),
+    Feature(
+        "a client that leaves behind pipelined requests is missed",
+        GATEWAY + "relay.py",
+        "_QUEUED_MOST = 16",
+        "_QUEUED_MOST = 1",
+        PROTOCOL + "::test_a_client_that_leaves_behind_pipelined_requests_is_missed",
+    ),
+    Feature(
+        "behind a full line a connection is read again",
+        GATEWAY + "relay.py",
+        "            self._resume_reading()\n            self._start(incoming)",
+        "            self._start(incoming)",
+        PROTOCOL + "::test_any_number_of_pipelined_requests_is_answered",
+    ),
+    Feature(
+        "leave to send a body when its turn comes",
+        GATEWAY + "relay.py",
+        "            if self._owes_leave:",
+        "            if False:",
+        PROTOCOL + "::test_a_client_that_asks_before_its_turn_is_told_to_go_on_when_it_comes",
+    ),
+    Feature(
+        "a body is not counted as the head behind it",
+        GATEWAY + "intake.py",
+        "and not self._has_ended_one:",
+        "and True:",
+        PROTOCOL + "::test_a_large_body_before_a_head_in_two_pieces_is_not_taken_for_headers",
+    ),
+    Feature(
+        "a gateway that stops waits for what still comes in",
+        GATEWAY + "relay.py",
+        "        return not comes or self.quiet_since_sweeps > STALLED_SWEEPS",
+        "        return True",
+        STOPPING + "::test_a_request_that_still_comes_in_is_answered",
+    ),
+    Feature(
+        "a gateway that stops does not wait for what stays half",
+        GATEWAY + "relay.py",
+        "        return not comes or self.quiet_since_sweeps > STALLED_SWEEPS",
+        "        return not comes",
+        STOPPING + "::test_a_request_that_stays_half_is_not_waited_for",
+    ),
+    Feature(
+        "a gateway that stops waits until answers are taken",
+        GATEWAY + "relay.py",
+        "if self._queue or self.transport.get_write_buffer_size():",
+        "if self._queue:",
+        STOPPING + "::test_an_answer_that_its_client_takes_slowly_arrives_whole",
+    ),
+    Feature(
+        "a gateway that stops does not wait for ever until answers are taken",
+        GATEWAY + "serving.py",
+        "(passed >= settings.drain_seconds or _through(clients))",
+        "_through(clients)",
+        STOPPING + "::test_an_answer_that_its_client_never_takes_ends_with_the_drain",
+    ),
+    Feature(
+        "the end of a stream stands at the beginning of a line",
+        GATEWAY + "attempt.py",
+        """block.startswith(mark) or block.find(b"\\n" + mark) >= 0 or block.find(b"\\r" + mark) >= 0:""",
+        "block.find(mark) >= 0:",
+        CUT_ANSWERS + "::test_what_a_model_says_of_the_end_of_streams_ends_none",
+    ),
+    Feature(
+        "nothing follows a rest that was given up",
+        GATEWAY + "attempt.py",
+        "if self.stage != COMMITTED or (further and not self._forward(further, connection.complete)):",
+        "if further and not self._forward(further, connection.complete):",
+        CUT_ANSWERS + "::test_a_rest_that_is_none_is_given_up_once",
+    ),
+    Feature(
+        "a session that said much is read again when its replica is there",
+        GATEWAY + "realtime.py",
+        "        self.client.resume()\n        for raw in early:",
+        "        for raw in early:",
+        REALTIME + "::test_a_session_that_says_much_before_its_replica_is_there_is_heard_to_its_end",
+    ),
+    Feature(
+        "a session's end is also its replica's",
+        GATEWAY + "realtime.py",
+        "        self._through(Happening.ABORTED)\n",
+        "",
+        REALTIME + "::test_a_session_whose_client_talks_nonsense_ends_at_its_replica_too",
+    ),
+    Feature(
+        "a replica settles from the moment at which its door heard of the drain",
+        REPLICA + "program.py",
+        "if asked_at >= settled_at and state",
+        "if time.monotonic() >= begun + self._config.settle_seconds and state",
+        "tests/serving/test_replica_program.py"
+        "::test_a_replica_too_busy_to_hear_that_it_shall_go_cuts_nothing_that_it_then_lets_in",
     ),
 ]

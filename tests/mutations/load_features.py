@@ -5,6 +5,7 @@ from features import GATEWAY, Feature
 SCALING, SHARING = "operator/shoal_operator/scaling.py", GATEWAY + "sharing.py"
 MERGING, AGAIN = "operator/shoal_operator/merging.py", "tests/operator/test_looking_again.py"
 STORIES, CLAIMS = "tests/operator/test_scaling.py", "tests/serving/test_dispatching_claims.py"
+DISPATCHING = "tests/serving/test_gateway_dispatching.py"
 DIVIDED, MERGED = "tests/serving/test_sharing.py", "tests/operator/test_merging.py"
 EACH = DIVIDED + "::test_every_gateway_has_the_places_that_its_callers_would_have_had_turns"
 NOBODY_WITHOUT = DIVIDED + "::test_whatever_is_claimed_all_places_are_given_and_nobody_with_one_left_for_him_has_none"
@@ -244,5 +245,41 @@ LOAD_FEATURES = [
         "        return load.arrived != told.arrived",
         "        return load.idle_seconds < told.idle_seconds",
         "tests/serving/test_load_telling.py::test_a_model_that_is_asked_shortly_again_and_again_is_never_thought_idle",
+    ),
+    Feature(
+        "who waits for another replica holds up nobody who comes",
+        GATEWAY + "dispatching.py",
+        "(not self.room or self._nobody_is_before()) and self._free()",
+        "not self.room and self._free()",
+        DISPATCHING + "::test_who_waits_for_another_endpoint_holds_up_nobody_who_comes",
+    ),
+    Feature(
+        "who came back goes before who comes",
+        GATEWAY + "dispatching.py",
+        "        self.wake()\n        return True\n",
+        "        return True\n",
+        DISPATCHING + "::test_nobody_overtakes_who_comes_back_though_the_alarm_is_late",
+    ),
+    Feature(
+        "a replica that is reached again is there for all who wait",
+        GATEWAY + "upstream.py",
+        "            self.health.reached()\n            self.changed()\n",
+        "            self.health.reached()\n",
+        DISPATCHING
+        + "::test_when_a_replica_that_was_out_is_reached_everybody_may_go_there_not_only_the_one_that_tried_it",
+    ),
+    Feature(
+        "a trial whose client left is followed by another",
+        GATEWAY + "upstream.py",
+        "            return\n        self.changed()\n",
+        "            return\n",
+        DISPATCHING + "::test_who_leaves_during_its_trial_of_a_replica_leaves_nobody_waiting_for_ever",
+    ),
+    Feature(
+        "what runs on a replica that comes back into the table counts",
+        GATEWAY + "dispatching.py",
+        "(*self._leaving, *self.endpoints)}",
+        "self.endpoints}",
+        DISPATCHING + "::test_a_replica_that_leaves_the_table_and_comes_again_still_has_what_runs_on_it",
     ),
 ]

@@ -46,6 +46,80 @@ def test_a_stream_that_ends_cleanly_without_done_is_a_cut(gateway: Gateway) -> N
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("path", "event", "end"),
+    [
+        (
+            "/v1/chat/completions",
+            b'data: {"choices": [{"delta": {"content": "it ends with data: [DONE]"}}]}',
+            b"data: [DONE]",
+        ),
+        (
+            "/v1/responses",
+            b'event: response.output_text.delta\ndata: {"delta": "event: response.completed"}',
+            b'event: response.completed\ndata: {"response": {"text": "event: response.completed"}}',
+        ),
+    ],
+)
+def test_what_a_model_says_of_the_end_of_streams_ends_none(
+    gateway: Gateway, path: str, event: bytes, end: bytes
+) -> None:
+    async def says_and_is_cut(call: fake_engine.Call) -> None:
+        call.head()
+        for data in (event, event):
+            call.chunk(data + b"\n\n")
+            await call.flushed()
+            await asyncio.sleep(0.03)
+        call.writer.close()
+
+    async def says_and_ends(call: fake_engine.Call) -> None:
+        call.head()
+        call.chunk(event + b"\n\n" + end + b"\n\n")
+        call.raw(b"0\r\n\r\n")
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.script = [says_and_is_cut, says_and_ends]
+            await put(gateway, a)
+            answer = await ask(gateway, chat(stream=True), path)
+            assert '"upstream_lost"' in answer.events[-1]
+            answer = await ask(gateway, chat(stream=True), path)
+            assert answer.body == event + b"\n\n" + end + b"\n\n"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("further", [b'data: {"error": {"message": "x", "code": 500}}\n\n', b"data: more\n\n"])
+def test_a_rest_that_is_none_is_given_up_once(gateway: Gateway, further: bytes) -> None:
+    async def cut(call: fake_engine.Call) -> None:
+        call.head()
+        for number in (1, 2):
+            call.chunk(
+                b'data: {"id": "c", "created": 1, "model": "m", "prompt_token_ids":[5], "choices": '
+                b'[{"index": 0, "delta": {"content": "x"}, "token_ids":[%d]}]}\n\n' % number
+            )
+            await call.flushed()
+            await asyncio.sleep(0.03)
+        call.writer.close()
+
+    async def senseless(call: fake_engine.Call) -> None:
+        call.head()
+        call.chunk(b"data: no completion, an error of sorts\n\n" + further)
+        await call.gone.wait()
+
+    async def story() -> None:
+        async with engines("a", "b") as (a, b):
+            a.script, b.script = [cut], [cut]
+            a.always = b.always = senseless
+            await put(gateway, a, b, routing={"continuation": "Exact"})
+            answer = await ask(gateway, chat(stream=True))
+            assert '"upstream_lost"' in answer.events[-1]
+            assert len(a.calls) + len(b.calls) == 2
+        await nothing_is_left(gateway)
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("end", [fake_engine.close, fake_engine.reset])
 def test_behind_its_last_event_a_stream_cannot_be_cut(gateway: Gateway, end: fake_engine.Behaviour) -> None:
     async def last_event(call: fake_engine.Call) -> None:

@@ -78,6 +78,25 @@ def test_no_piece_of_a_long_page_takes_long() -> None:
     assert sorted(slowest)[len(slowest) // 2] < A_PIECE_MAY_TAKE_SECONDS
 
 
+def test_what_happens_for_the_first_time_while_the_page_is_read_breaks_no_page() -> None:
+    counted = {f"d/model-{index}": ModelMetrics() for index in range(300)}
+    for of in counted.values():
+        for path in ("/v1/completions", "/v1/embeddings", "/score"):
+            of.count_request(path, "ok")
+        of.count_attempt("complete")
+        of.count_attempt("busy")
+    page = b""
+    for at, piece in enumerate(pieces(counted)):
+        page += piece
+        for of in counted.values():
+            of.count_request("/tokenize", f"for the first time {at}")
+            of.count_attempt(f"for the first time {at}")
+    found = samples(page)
+    for model in counted:
+        assert found["shoal_requests_total", (("model", model), ("outcome", "ok"), ("route", "/score"))] == 1
+        assert found["shoal_attempts_total", (("model", model), ("outcome", "busy"))] == 1
+
+
 def test_others_have_their_turn_while_a_long_page_is_read() -> None:
     counted = {f"d/model-{index}": busy() for index in range(50)}
     expected = list(pieces(counted))

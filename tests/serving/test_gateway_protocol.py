@@ -37,6 +37,80 @@ def test_several_requests_on_one_connection_are_answered_in_order_also_when_pipe
     asyncio.run(story())
 
 
+def test_a_pipelined_request_waits_until_its_client_has_taken_the_answer_before(gateway: Gateway) -> None:
+    async def answers(call: Call) -> None:
+        if call.asked["stream"]:
+            call.head()
+            call.token("x" * 100_000)
+            call.done()
+        else:
+            call.json({"text": "y" * (7_000_000 if "large" in call.asked else 1)})
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = answers
+            await put(gateway, a)
+            async with Client.connect(gateway, limit=1000) as client:
+                client.send(chat(large=True))
+                client.send(chat(stream=True))
+                client.send(chat(stream=True))
+                await soon(lambda: len(a.calls) == 1 and a.running == 0)
+                # Who asks later is answered first: else what nobody reads would pile up.
+                assert (await ask(gateway, chat())).status == 200
+                assert len(a.calls) == 2
+                assert len((await client.answer()).json["text"]) == 7_000_000
+                assert [len((await client.answer()).text) for _ in range(2)] == [100_000] * 2
+
+    asyncio.run(story())
+
+
+def test_a_client_that_leaves_behind_pipelined_requests_is_missed(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = fake_engine.hang
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                client.send(chat())
+                await soon(lambda: a.running == 1)
+                held = await asyncio.to_thread(gateway.metric, "shoal_held_bytes")
+                client.send(chat())
+                await soon(lambda: gateway.metric("shoal_held_bytes") > held)
+            await soon(lambda: a.running == 0)
+            assert len(a.calls) == 1
+            await soon(lambda: gateway.metric("shoal_held_bytes") == 0)
+
+    asyncio.run(story())
+
+
+def test_any_number_of_pipelined_requests_is_answered(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                for _ in range(100):
+                    client.send(chat())
+                assert [(await client.answer()).status for _ in range(100)] == [200] * 100
+
+    asyncio.run(story())
+
+
+def test_a_large_body_before_a_head_in_two_pieces_is_not_taken_for_headers(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await put(gateway, a)
+            async with Client.connect(gateway) as client:
+                content = json.dumps(chat(text="y" * 200_000)).encode()
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+                request = f"{head}content-type: application/json\r\n\r\n".encode() + content
+                for _ in range(5):
+                    client.writer.write(request + request[:30])
+                    assert (await client.answer()).status == 200
+                    client.writer.write(request[30:])
+                    assert (await client.answer()).status == 200
+
+    asyncio.run(story())
+
+
 def test_a_request_behind_one_that_ends_the_connection_holds_nothing(gateway: Gateway) -> None:
     async def story() -> None:
         async with engines("a") as (a,), Client.connect(gateway) as client:
@@ -83,6 +157,33 @@ def test_a_client_that_asks_before_it_sends_is_told_to_go_on(gateway: Gateway) -
                 client.writer.write(content)
                 assert (await client.answer()).status == 200
             assert "expect" not in a.calls[0].headers
+
+    asyncio.run(story())
+
+
+def test_a_client_that_asks_before_its_turn_is_told_to_go_on_when_it_comes(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            may_answer = asyncio.Event()
+
+            async def slow(call: Call) -> None:
+                await may_answer.wait()
+                call.json({"n": 1})
+
+            a.script = [slow]
+            await put(gateway, a)
+            content = json.dumps(chat()).encode()
+            async with Client.connect(gateway) as client:
+                client.send(chat())
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+                head += "expect: 100-continue\r\ncontent-type: application/json\r\n\r\n"
+                client.writer.write(head.encode())
+                await soon(lambda: a.running == 1)
+                may_answer.set()
+                assert (await client.answer()).json == {"n": 1}
+                assert (await client.head()).status == 100
+                client.writer.write(content)
+                assert (await client.answer()).status == 200
 
     asyncio.run(story())
 

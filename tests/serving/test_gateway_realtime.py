@@ -28,7 +28,7 @@ gateway = one_gateway()
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SimulatedReplica]]:
-    with a_fleet(tmp_path_factory.mktemp("fleet"), "a", "b") as running:
+    with a_fleet(tmp_path_factory.mktemp("fleet"), "a", "b", **{"any-model": "false"}) as running:
         yield running
 
 
@@ -283,6 +283,75 @@ def test_a_session_waits_for_room_and_what_it_says_meanwhile_is_kept(
 
     gateway.put(a_route_to(fleet[0], queue={"maxInFlightPerReplica": 1}))
     asyncio.run(story())
+
+
+def test_a_session_that_says_much_before_its_replica_is_there_is_heard_to_its_end(
+    gateway: Gateway, fleet: list[SimulatedReplica]
+) -> None:
+    async def story() -> None:
+        async with a_socket(gateway) as socket:
+            assert (await socket.event())["type"] == "session.created"
+            socket.name("m")
+            await soon(lambda: gateway.metric("shoal_requests_waiting") == 1)
+            hearing = asyncio.ensure_future(socket.heard())
+            for _ in range(100):
+                socket.say({"type": "input_audio_buffer.append", "audio": SOUND})
+            # Answered behind all of that: the gateway reads no more where it holds as much as it may.
+            await asyncio.to_thread(gateway.put, a_route_to(fleet[0]))
+            assert (await hearing)[1]["type"] == "transcription.done"
+        await nothing_is_left(gateway)
+
+    gateway.put(a_route())
+    asyncio.run(story())
+
+
+def test_a_client_that_waits_for_a_replica_is_told_that_the_gateway_lives(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with a_socket(gateway) as socket:
+            assert (await socket.event())["type"] == "session.created"
+            socket.name("m")
+            await soon(lambda: gateway.metric("shoal_requests_waiting") == 1)
+            socket.say(b"are you there", websocket.PING)
+            found = await socket.frame()
+            assert (found.opcode, found.payload) == (websocket.PONG, b"are you there")
+        await nothing_is_left(gateway)
+
+    gateway.put(a_route())
+    asyncio.run(story())
+
+
+def test_a_session_whose_client_talks_nonsense_ends_at_its_replica_too(
+    gateway: Gateway, fleet: list[SimulatedReplica]
+) -> None:
+    async def story() -> None:
+        async with a_socket(gateway, "?model=m") as socket:
+            assert (await socket.event())["type"] == "session.created"
+            socket.writer.write(b"\xf1\x00")
+            assert (await socket.event())["code"] == "invalid_websocket"
+            assert await socket.closed() == websocket.POLICY
+            await soon(lambda: [entry["outcome"] for entry in fleet[0].log()] == ["aborted"])
+        await nothing_is_left(gateway)
+
+    gateway.put(a_route_to(fleet[0]))
+    asyncio.run(story())
+
+
+def test_a_session_that_both_sides_end_is_one_complete_attempt(gateway: Gateway, fleet: list[SimulatedReplica]) -> None:
+    def complete() -> float:
+        return gateway.metric("shoal_attempts_total", model="default/m", outcome="complete")
+
+    async def story() -> None:
+        async with a_socket(gateway, "?model=m") as socket:
+            assert (await socket.event())["type"] == "session.created"
+            socket.say(websocket.NORMAL.to_bytes(2, "big"), websocket.CLOSE)
+            assert await socket.closed() == websocket.NORMAL
+            await nothing_is_left(gateway)
+
+    gateway.put(a_route_to(fleet[0]))
+    before = complete()
+    asyncio.run(story())
+    until(lambda: complete() == before + 1)
+    until(lambda: " outcome=ok status=101 attempts=1 " in gateway.log())
 
 
 def test_keys_are_asked_for_also_as_browsers_send_them(tmp_path: Path, fleet: list[SimulatedReplica]) -> None:

@@ -1,6 +1,7 @@
 """SIGTERM: not ready at once, running ones finish, waiting ones are served while the drain lasts, then sent away."""
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
@@ -84,6 +85,82 @@ def test_after_the_drain_waiting_requests_are_sent_away_and_running_ones_still_f
             stream.may_go_on.set()
             assert (await running).events[-1] == "[DONE]"
             await soon(lambda: gateway.process.poll() == 0)
+
+    with a_gateway(tmp_path, "--drain-seconds=0.1") as gateway:
+        asyncio.run(story())
+
+
+def test_a_request_that_still_comes_in_is_answered(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            await asyncio.to_thread(gateway.put, a_route(a))
+            content = json.dumps(chat()).encode()
+            async with Client.connect(gateway) as client, Client.connect(gateway) as idle:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+                client.writer.write(f"{head}content-type: application/json\r\n\r\n".encode() + content[:9])
+                await soon(lambda: gateway.metric("shoal_held_bytes") > 0)
+                gateway.process.send_signal(signal.SIGTERM)
+                assert await idle.is_closed()
+                for at in range(9, len(content)):
+                    client.writer.write(content[at : at + 1])
+                    assert await asyncio.to_thread(gateway.get, "/livez") == "ok\n"
+                answer = await client.answer()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+            await soon(lambda: gateway.process.poll() == 0)
+
+    with a_gateway(tmp_path) as gateway:
+        asyncio.run(story())
+
+
+def test_a_request_that_stays_half_is_not_waited_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Client.connect(gateway) as client:
+            client.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            await soon(lambda: gateway.metric("shoal_held_bytes") > 0)
+            gateway.process.send_signal(signal.SIGTERM)
+            await soon(lambda: gateway.process.poll() == 0)
+
+    with a_gateway(tmp_path) as gateway:
+        asyncio.run(story())
+
+
+def test_an_answer_that_its_client_takes_slowly_arrives_whole(tmp_path: Path) -> None:
+    async def large(call: Call) -> None:
+        call.json({"text": "y" * 7_500_000})
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = large
+            await asyncio.to_thread(gateway.put, a_route(a))
+            async with Client.connect(gateway, limit=1000) as client, Client.connect(gateway) as idle:
+                client.send(chat())
+                await soon(lambda: gateway.metric("shoal_requests_total", outcome="ok") == 1)
+                gateway.process.send_signal(signal.SIGTERM)
+                assert await idle.is_closed()
+                for _ in range(20):
+                    assert await asyncio.to_thread(gateway.get, "/livez") == "ok\n"
+                answer = await client.answer()
+                assert answer.whole
+                assert len(answer.json["text"]) == 7_500_000
+            await soon(lambda: gateway.process.poll() == 0)
+
+    with a_gateway(tmp_path) as gateway:
+        asyncio.run(story())
+
+
+def test_an_answer_that_its_client_never_takes_ends_with_the_drain(tmp_path: Path) -> None:
+    async def large(call: Call) -> None:
+        call.json({"text": "y" * 7_500_000})
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = large
+            await asyncio.to_thread(gateway.put, a_route(a))
+            async with Client.connect(gateway, limit=1000) as client:
+                client.send(chat())
+                await soon(lambda: gateway.metric("shoal_requests_total", outcome="ok") == 1)
+                gateway.process.send_signal(signal.SIGTERM)
+                await soon(lambda: gateway.process.poll() == 0)
 
     with a_gateway(tmp_path, "--drain-seconds=0.1") as gateway:
         asyncio.run(story())

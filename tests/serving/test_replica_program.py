@@ -23,6 +23,7 @@ from shoal_api import proof, termination
 from shoal_api.replica_config import REPORT_FILE
 from shoal_serving.replica import process_tree
 
+SETTLE_SECONDS = 0.3
 STAGE = Path(__file__).parent.parent / "support" / "replica_stage.py"
 
 
@@ -62,11 +63,15 @@ class Replica:
 
     @contextmanager
     def request(self, path: str, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+        with closing(self.asked(path, method)) as connection, connection.getresponse() as answer:
+            yield answer
+
+    def asked(self, path: str, method: str) -> http.client.HTTPConnection:
+        """A connection on which a request was sent."""
         mac = proof.request_mac(self.key, secrets.token_hex(16), "uid-0")
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)) as connection:
-            connection.request(method, path, headers={proof.MAC_HEADER: mac})
-            with connection.getresponse() as answer:
-                yield answer
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        connection.request(method, path, headers={proof.MAC_HEADER: mac})
+        return connection
 
     def change_key(self) -> None:
         """As kubelet does it: the file is replaced whole."""
@@ -84,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Replica]]:
     started: list[Replica] = []
 
     def begin(mode: str = "serves", **config: Any) -> Replica:
-        started.append(Replica(tmp_path, mode, **{"settle_seconds": 0.3, "drain_seconds": 20, **config}))
+        started.append(Replica(tmp_path, mode, **{"settle_seconds": SETTLE_SECONDS, "drain_seconds": 20, **config}))
         return started[-1]
 
     yield begin
@@ -198,6 +203,28 @@ def test_ctrl_c_in_a_terminal_reaches_the_program_alone_and_drains(start: Callab
         replica.tell("enough")
         body = first + stream.read()
     assert body.endswith(b"data: [DONE]\n\n")
+    assert replica.ended() == termination.EXIT_DRAINED
+    assert nothing_is_left_of(replica)
+
+
+def test_a_replica_too_busy_to_hear_that_it_shall_go_cuts_nothing_that_it_then_lets_in(
+    start: Callable[..., Replica],
+) -> None:
+    replica = start().ready()
+    actor = replica.pid("actor")
+    os.kill(actor, signal.SIGSTOP)
+    replica.process.send_signal(signal.SIGTERM)
+    until(lambda: "Draining" in replica.stages, "draining")
+    told_at = time.monotonic()
+    until(lambda: time.monotonic() > told_at + SETTLE_SECONDS)
+    with closing(replica.asked("/v1/completions?enough", "POST")) as connection:
+        os.kill(actor, signal.SIGCONT)
+        with connection.getresponse() as answer:
+            first = answer.readline()
+            # Longer than what the program would leave to processes that it ends.
+            until(lambda: time.monotonic() > told_at + 5)
+            replica.tell("enough")
+            assert (first + answer.read()).endswith(b"data: [DONE]\n\n")
     assert replica.ended() == termination.EXIT_DRAINED
     assert nothing_is_left_of(replica)
 

@@ -136,6 +136,10 @@ def test_the_owners_variables_win_over_the_defaults_and_not_over_ours() -> None:
     assert (found["RAY_AUTH_MODE"], found["RAY_AUTH_TOKEN"]) == ("token", "t")
 
 
+def test_vllm_leaves_it_to_the_gateway_which_names_lead_to_its_model() -> None:
+    assert compose({"VLLM_SKIP_MODEL_NAME_VALIDATION": "0"})["VLLM_SKIP_MODEL_NAME_VALIDATION"] == "1"
+
+
 def test_the_one_port_is_a_range_of_one() -> None:
     found = compose({})
     assert found["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] == "31050"

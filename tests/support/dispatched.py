@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from shoal_api.routes import Endpoint, ModelRoute
-from shoal_serving.gateway.dispatching import Away, Dispatcher, EndpointState
+from shoal_serving.gateway.dispatching import Away, Dispatcher
+from shoal_serving.gateway.upstream import LiveEndpoint
 from shoal_serving.gateway.waiting_room import Admission, Standing
 
 
@@ -22,7 +23,7 @@ class Asker:
         self.tried: set[str] = set()
         self.revision: str | None = None
         self.deadly = False
-        self.endpoint: EndpointState | None = None
+        self.endpoint: LiveEndpoint | None = None
         self.end = ""
         self._give_up_at = give_up_at
 
@@ -42,7 +43,7 @@ class Asker:
     def is_deadly(self) -> bool:
         return self.deadly
 
-    def granted(self, endpoint: EndpointState) -> None:
+    def granted(self, endpoint: LiveEndpoint) -> None:
         self.endpoint = endpoint
 
     def sent_away(self, away: Away) -> None:
@@ -57,9 +58,9 @@ class World:
         self.tick = tick
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.numbers = 0
-        self.dispatcher: Dispatcher[EndpointState] = Dispatcher(
+        self.dispatcher: Dispatcher[LiveEndpoint] = Dispatcher(
             self.route(*replicas, **queue),
-            lambda _, facts: EndpointState(facts),
+            lambda _, facts: LiveEndpoint(facts, b""),
             self.clock,
             Random(1).random,
             lambda at, then: self.timers.append((at, then)),
@@ -85,13 +86,13 @@ class World:
         self.numbers += 1
         asker = Asker(self.numbers, caller, give_up_at)
         found = self.dispatcher.ask(asker)
-        if isinstance(found, EndpointState):
+        if isinstance(found, LiveEndpoint):
             asker.endpoint = found
         elif found is Admission.FULL:
             asker.end = "full"
         return asker
 
-    def endpoint(self, name: str) -> EndpointState:
+    def endpoint(self, name: str) -> LiveEndpoint:
         return next(endpoint for endpoint in self.dispatcher.endpoints if endpoint.uid == name)
 
     def run_timers(self) -> None:

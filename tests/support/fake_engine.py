@@ -161,6 +161,8 @@ class FakeEngine:
         self.most_running = 0
         self.idle_seconds: float | None = None
         """Closes a connection that is idle for so long, as vLLM does."""
+        self.before_hello: Callable[[], Awaitable[object]] | None = None
+        """What a hello has to wait for."""
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -211,6 +213,8 @@ class FakeEngine:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == proof.HELLO_PATH:
             self.hellos_at.append(asyncio.get_running_loop().time())
+            if self.before_hello is not None:
+                await self.before_hello()
             given = proof.hello_proof(self.key, headers[proof.NONCE_HEADER], self.uid)
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{proof.PROOF_HEADER}: {given}\r\n\r\n".encode())
             return True

@@ -93,15 +93,16 @@ def command(*flags: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iterator[Gateway]:
-    """With a routes file, or on the Kubernetes of a kubeconfig."""
+def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None, access_log: str = "") -> Iterator[Gateway]:
+    """With a routes file, or on the Kubernetes of a kubeconfig; its access log in the file of its log, or another."""
     port, internal = a_port(), a_port()
     key = folder / "master-key"
     key.write_text(MASTER_KEY.hex() + "\n")
     routes = folder / "routes.json"
     routes.write_text(RouteDocument().model_dump_json(by_alias=True))
     output = folder / "gateway.log"
-    with output.open("w") as out:
+    output.write_text("")
+    with output.open("a") as out, Path(access_log or output).open("a") as access:
         process = subprocess.Popen(
             command(
                 *([f"--routes={routes}"] if kubeconfig is None else ["--kubernetes", f"--kubeconfig={kubeconfig}"]),
@@ -110,8 +111,8 @@ def a_gateway(folder: Path, *flags: str, kubeconfig: Path | None = None) -> Iter
                 f"--internal=127.0.0.1:{internal}",
                 *flags,
             ),
-            stdout=out,
-            stderr=subprocess.STDOUT,
+            stdout=access,
+            stderr=out,
             text=True,
         )
     gateway = Gateway(process, port, internal, routes, output)

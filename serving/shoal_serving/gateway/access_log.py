@@ -1,20 +1,24 @@
 """The access log: one line per request to an inference path, written in batches; no prompt and no key is ever in it."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import TextIO
+
+log = logging.getLogger(__name__)
 
 
 class AccessLog:
     """Collects lines and writes them together: a write per request would cost more than the request."""
 
-    __slots__ = ("_lines", "_out", "_wall_clock", "is_on")
+    __slots__ = ("_is_lost", "_lines", "_out", "_wall_clock", "is_on")
 
     def __init__(self, wall_clock: Callable[[], str], out: TextIO | None = sys.stdout) -> None:
         self._lines: list[str] = []
         self._out = out
         self.is_on = out is not None
         self._wall_clock = wall_clock
+        self._is_lost = False
 
     def note(
         self,
@@ -40,9 +44,16 @@ class AccessLog:
             )
 
     def flush(self) -> None:
-        """Write what was collected; each line with the time of the batch."""
+        """Write what was collected; each line with the time of the batch. What cannot be written is lost."""
         if self._lines and self._out is not None:
             stamp = f"time={self._wall_clock()} "
-            self._out.write(stamp + stamp.join(self._lines))
-            self._out.flush()
+            try:
+                self._out.write(stamp + stamp.join(self._lines))
+                self._out.flush()
+                self._is_lost = False
+            except OSError as error:
+                # Whoever calls has time-outs to keep, which must not end with the room on a disk.
+                if not self._is_lost:
+                    log.warning("reason=AccessLogLost because=it cannot be written (%s)", error.strerror)
+                self._is_lost = True
             self._lines.clear()

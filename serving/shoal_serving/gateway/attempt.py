@@ -116,7 +116,7 @@ class Attempt:
                 if self.stage == CONNECTING:
                     self._end(Happening.UNREACHABLE)
                 return
-            endpoint.health.reached()
+            endpoint.reached()
             if self.stage == CONNECTING:
                 self.send(result, request)
             else:
@@ -240,9 +240,9 @@ class Attempt:
         connection.receiver = receiver
         follows = not further and connection.complete and (not self.is_stream or self._has_ended())
         self.owner.commit(self, connection.lines(), length, data, follows)
-        if further and not self._forward(further, connection.complete):
+        if self.stage != COMMITTED or (further and not self._forward(further, connection.complete)):
             return
-        if connection.complete and self.stage == COMMITTED:
+        if connection.complete:
             receiver(connection)
 
     def _relay(self, connection: Connection) -> None:
@@ -283,7 +283,8 @@ class Attempt:
             if found is not None:
                 if at:
                     self.owner.more(b"".join(events[:at]), False)
-                self._cut(f"the replica sent an error event (status {errors.status_of_event(found)})")
+                if self.stage == COMMITTED:
+                    self._cut(f"the replica sent an error event (status {errors.status_of_event(found)})")
                 return True
         return False
 
@@ -297,9 +298,10 @@ class Attempt:
 
     def _has_ended(self) -> bool:
         """Whether what was passed on last is the end of a whole stream."""
-        endings = self.owner.surface.endings
+        endings, block = self.owner.surface.endings, self._last_block
         for mark in endings:
-            if self._last_block.rfind(mark) >= 0:
+            # At the beginning of a line: what a model says may hold the same words, but stands inside of one.
+            if block.startswith(mark) or block.find(b"\n" + mark) >= 0 or block.find(b"\r" + mark) >= 0:
                 return True
         return not endings
 

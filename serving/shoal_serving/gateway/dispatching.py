@@ -16,10 +16,14 @@ log = logging.getLogger(__name__)
 _ALL = 1 << 40
 
 
+def _nobody_waits() -> None:
+    """Of an endpoint that is in no line yet."""
+
+
 class EndpointState:
     """What one gateway keeps of one endpoint while it is in the route table, and until its last request ends."""
 
-    __slots__ = ("elsewhere", "facts", "gone", "health", "in_flight", "uid")
+    __slots__ = ("changed", "elsewhere", "facts", "gone", "health", "in_flight", "uid")
 
     def __init__(self, facts: Endpoint) -> None:
         self.facts = facts
@@ -28,10 +32,17 @@ class EndpointState:
         self.elsewhere = 0
         self.health = Health()
         self.gone = False
+        self.changed: Callable[[], None] = _nobody_waits
+        """To be called where it may be asked again, or from another moment on, and no release tells that."""
 
     def retire(self) -> None:
         """It left the route table: nothing new goes there, what runs may end."""
         self.gone = True
+
+    def come_back(self) -> None:
+        """It is in the route table again, and what ran there meanwhile still does."""
+        self.gone = False
+        self.health = Health()
 
 
 E = TypeVar("E", bound=EndpointState)
@@ -100,24 +111,26 @@ class Dispatcher(Generic[E]):
         self._alarm: float | None = None
         self._is_closed = False
         self._turns = 0
-        self._leaving: dict[str, E] = {}
+        self._leaving: set[E] = set()
         self.update(route)
 
     def update(self, route: ModelRoute) -> None:
         """Another snapshot: new endpoints come in, missing ones retire, the limits are the new ones."""
         self.route = route
         self.limit = route.queue.max_in_flight_per_replica
-        known = {endpoint.uid: endpoint for endpoint in self.endpoints}
+        known = {_place(endpoint.facts): endpoint for endpoint in (*self._leaving, *self.endpoints)}
         now_there: dict[str, E] = {}
         for facts in route.endpoints:
-            old = known.get(facts.uid)
-            same = old is not None and (old.facts.host, old.facts.port) == (facts.host, facts.port)
-            now_there[facts.uid] = old if old is not None and same else self._make_endpoint(route, facts)
+            endpoint = known.get(_place(facts)) or self._new_endpoint(route, facts)
+            if endpoint.gone:
+                self._leaving.discard(endpoint)
+                endpoint.come_back()
+            now_there[facts.uid] = endpoint
         for endpoint in self.endpoints:
             if now_there.get(endpoint.uid) is not endpoint:
                 endpoint.retire()
                 if endpoint.in_flight:
-                    self._leaving[endpoint.uid] = endpoint
+                    self._leaving.add(endpoint)
         self.endpoints = tuple(now_there.values())
         self._send_stranded_away()
         self.wake()
@@ -149,7 +162,7 @@ class Dispatcher(Generic[E]):
         """An endpoint, reserved for a new request; or whether it waits now, or finds the room full."""
         now = self._clock()
         self.asked += 1
-        if not self.room and self._free() > 0:
+        if (not self.room or self._nobody_is_before()) and self._free() > 0:
             endpoint = balancing.pick(self.endpoints, ticket.tried, self.limit, now, self._random)
             if endpoint is not None:
                 self._turns += 1
@@ -165,9 +178,6 @@ class Dispatcher(Generic[E]):
             displaced.sent_away(Away.DISPLACED)
         self.room.join(ticket)
         self._set_alarm(now)
-        if not self.in_flight:
-            # No end of another request will wake the room, and who stands first may not want what is free.
-            self._call_at(now, self.wake)
         return Admission.WAIT
 
     def ask_again(self, ticket: Asking[E], endpoint: E) -> None:
@@ -187,7 +197,7 @@ class Dispatcher(Generic[E]):
         endpoint.in_flight -= 1
         self.in_flight -= 1
         if endpoint.gone and not endpoint.in_flight:
-            self._leaving.pop(endpoint.uid, None)
+            self._leaving.discard(endpoint)
         if self.room:
             self.wake()
 
@@ -218,10 +228,27 @@ class Dispatcher(Generic[E]):
     def in_flight_by_replica(self) -> Mapping[str, int]:
         """What runs where, also on endpoints that are no longer in the table."""
         counts: dict[str, int] = {}
-        for endpoint in (*self.endpoints, *self._leaving.values()):
+        for endpoint in (*self.endpoints, *self._leaving):
             if endpoint.in_flight:
                 counts[endpoint.facts.replica] = counts.get(endpoint.facts.replica, 0) + endpoint.in_flight
         return counts
+
+    def _new_endpoint(self, route: ModelRoute, facts: Endpoint) -> E:
+        endpoint = self._make_endpoint(route, facts)
+        endpoint.changed = self._look_again
+        return endpoint
+
+    def _look_again(self) -> None:
+        """An endpoint's trial is over, and the request that tried it may run for long, or be gone."""
+        if self.room:
+            self._call_at(self._clock(), self.wake)
+
+    def _nobody_is_before(self) -> bool:
+        """Whether all who wait had a turn and want nothing of what is free: the ends of others might be far away."""
+        if self.room.has_lines:
+            return False
+        self.wake()
+        return True
 
     def _free(self) -> int:
         """How many more may be sent, for all that is known of other gateways."""
@@ -314,3 +341,7 @@ class Dispatcher(Generic[E]):
     def _ring(self) -> None:
         self._alarm = None
         self.wake()
+
+
+def _place(facts: Endpoint) -> tuple[str, str, int]:
+    return (facts.uid, facts.host, facts.port)

@@ -48,11 +48,11 @@ def _page(reading: Reading) -> Iterator[str]:
 def _of_requests(reading: Reading) -> Iterator[str]:
     yield _head("shoal_requests", "counter")
     for model, counted in reading.models.items():
-        for (route, outcome), count in counted.requests.items():
+        for (route, outcome), count in tuple(counted.requests.items()):
             yield _row("shoal_requests_total", {"model": model, "outcome": outcome, "route": route}, count)
     yield _head("shoal_attempts", "counter")
     for model, counted in reading.models.items():
-        for outcome, count in counted.attempts.items():
+        for outcome, count in tuple(counted.attempts.items()):
             yield _row("shoal_attempts_total", {"model": model, "outcome": outcome}, count)
 
 

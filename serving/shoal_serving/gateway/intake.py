@@ -22,7 +22,7 @@ _NOTHING.has_head = True
 class Intake:
     """What comes from one client. The parser calls its `on_…`."""
 
-    __slots__ = ("_head_size", "_incoming", "_parser", "_switchboard", "_take", "_tell_to_go_on")
+    __slots__ = ("_has_ended_one", "_head_size", "_incoming", "_parser", "_switchboard", "_take", "_tell_to_go_on")
 
     def __init__(
         self, switchboard: Switchboard, take: Callable[[Incoming], None], tell_to_go_on: Callable[[], None]
@@ -34,6 +34,8 @@ class Intake:
         self._tell_to_go_on = tell_to_go_on
         self._incoming = _NOTHING
         self._head_size = 0
+        self._has_ended_one = False
+        """A request came to its end in the bytes that are fed."""
         self._parser: Any = httptools.HttpRequestParser(self)
         # So that a request that came behind one that ends the connection breaks nothing before its turn.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -45,13 +47,15 @@ class Intake:
 
     def feed(self, data: bytes) -> Refusal | None:
         """Further bytes; a refusal where nothing after them can be understood."""
+        self._has_ended_one = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return None
         except httptools.HttpParserError:
             return Refusal(400, "The request is not valid HTTP.", "invalid_http")
-        if not self._incoming.has_head:
+        # Where another request ended in these bytes, most of them may be its body.
+        if not self._incoming.has_head and not self._has_ended_one:
             self._head_size += len(data)
             if self._head_size > HEAD_LIMIT:
                 return Refusal(431, "The headers of the request are too large.", "headers_too_large")
@@ -120,6 +124,7 @@ class Intake:
 
     def on_message_complete(self) -> None:
         incoming, self._incoming = self._incoming, _NOTHING
+        self._has_ended_one = True
         if incoming.refusal is None:
             self._take(incoming)
 

@@ -13,7 +13,7 @@ from shoal_serving.gateway.keys import Caller
 from shoal_serving.gateway.realtime_client import ClientSide
 from shoal_serving.gateway.realtime_engine import EngineSide
 from shoal_serving.gateway.realtime_events import Handshake
-from shoal_serving.gateway.retrying import NONE_YET, Happening, Step, of_status, verdict
+from shoal_serving.gateway.retrying import NONE_YET, Happening, History, Step, of_status, verdict
 from shoal_serving.gateway.surfaces import REALTIME_PATH, Dialect
 from shoal_serving.gateway.upstream import Connection, LiveEndpoint, Unreachable
 from shoal_serving.gateway.waiting_room import Admission, Standing
@@ -142,7 +142,7 @@ class Session:
                 if not self._is_over:
                     self._ended(Happening.UNREACHABLE)
                 return
-            endpoint.health.reached()
+            endpoint.reached()
             if self._is_over:
                 result.hand_back(self.clock())
                 return
@@ -163,6 +163,8 @@ class Session:
         if self._handshake is not None and self._handshake.model is not None:
             engine.send(realtime_events.update(line.route.served_name))
         early, self._early = self._early, []
+        # First of all, since the engine may be slow to take what comes now.
+        self.client.resume()
         for raw in early:
             engine.write(raw)
 
@@ -189,12 +191,13 @@ class Session:
         if not was_open:
             self._ended(Happening.CLOSED)
         elif self._has_said_goodbye:
+            self._through(Happening.COMPLETE)
             self._finish(Outcome.OK, 101)
         else:
-            self._count_attempt(Happening.CUT)
             lost = Refusal(500, "The replica was lost; open another session.", "upstream_lost")
             log.info("request=%s reason=UpstreamLost because=a realtime session was cut", self._request_id.decode())
             self._say_error(lost, websocket.BROKEN)
+            self._through(Happening.CUT)
             self._finish(Outcome.UPSTREAM_LOST, 101)
 
     def _ended(self, happening: Happening, found: Refusal | None = None) -> None:
@@ -222,6 +225,11 @@ class Session:
 
     # -- frames
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether a replica hears what the client says."""
+        return self._engine is not None and self._engine.is_open
+
     def client_senseless(self, because: str) -> None:
         """What the client sends is no frame."""
         self._say_error(Refusal(400, f"Not a WebSocket frame: {because}.", "invalid_websocket"), websocket.POLICY)
@@ -231,13 +239,17 @@ class Session:
         """Pass on what the client says; its model's name is found in it, or made the engine's."""
         if frame.opcode == websocket.CLOSE:
             self._has_said_goodbye = True
-            if self._engine is None or not self._engine.is_open:
+            if not self._is_open:
                 self.client.write(websocket.close_frame(websocket.NORMAL))
                 self._leave(Outcome.CANCELLED)
                 return
         named: str | None = None
         if frame.is_whole_text and len(frame.raw) <= realtime_events.LOOKED_INTO_MOST:
             named = realtime_events.model_in(frame.payload)
+        if frame.opcode == websocket.PING and self.client.is_accepted and not self._is_open:
+            # Not kept for the replica: a client takes the other end for dead that says nothing while one starts.
+            self.client.write(websocket.frame(websocket.PONG, frame.payload))
+            return
         if self._line is None:
             self._name(frame, named)
             return
@@ -250,9 +262,7 @@ class Session:
 
     def _name(self, frame: websocket.Frame, named: str | None) -> None:
         """No model yet: only the event that names one leads on."""
-        if frame.opcode == websocket.PING:
-            self.client.write(websocket.frame(websocket.PONG, frame.payload))
-        elif named:
+        if named:
             self._find(named)
             if not self._is_over:
                 served = realtime_events.with_model(frame.payload, self._route.served_name)
@@ -262,7 +272,7 @@ class Session:
 
     def _towards_engine(self, raw: bytes) -> None:
         engine = self._engine
-        if engine is not None and engine.is_open:
+        if engine is not None and self._is_open:
             engine.write(raw)
             return
         self._early.append(raw)
@@ -329,8 +339,6 @@ class Session:
         if not self._is_over:
             if self._line is not None and self._endpoint is None:
                 self._line.dispatcher.leave(self)
-            if self._engine is not None:
-                self._engine.abort()
             self._refuse(self._switchboard.refusals.stopping(), websocket.GOING_AWAY)
 
     def client_gone(self) -> None:
@@ -341,13 +349,20 @@ class Session:
 
     def _leave(self, outcome: Outcome) -> None:
         """The client goes."""
-        engine, line = self._engine, self._line
-        if engine is not None:
-            engine.abort()
-            self._count_attempt(Happening.COMPLETE if outcome is Outcome.OK else Happening.ABORTED)
+        line = self._line
+        if self._engine is not None:
+            self._through(Happening.COMPLETE if outcome is Outcome.OK else Happening.ABORTED)
         elif line is not None and self._endpoint is None:
             line.dispatcher.leave(self)
         self._finish(outcome, 101 if outcome is Outcome.OK else _CANCELLED_STATUS)
+
+    def _through(self, happening: Happening) -> None:
+        """The try that is under way, if one is, was the last: the engine's work ends, too."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.abort()
+            self._count_attempt(happening)
+            self.history = History(self.history.attempts + 1, self.history.deaths)
 
     def _refuse(self, refusal: Refusal, code: int = websocket.TRY_LATER) -> None:
         if self.client.is_accepted:
@@ -358,6 +373,7 @@ class Session:
 
     def _finish(self, outcome: Outcome, status: int) -> None:
         """The one end of every session: everything is counted and freed here."""
+        self._through(Happening.ABORTED)
         switchboard, line, endpoint = self._switchboard, self._line, self._endpoint
         self._is_over = True
         self._early = []

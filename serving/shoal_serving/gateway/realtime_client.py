@@ -119,3 +119,7 @@ class ClientSide(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Idle connections close; this one is none."""
+
+    def is_through(self) -> bool:
+        """Whether the client has taken what was said to it."""
+        return not self.transport.get_write_buffer_size()

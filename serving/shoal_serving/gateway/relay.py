@@ -28,7 +28,11 @@ BUILD: Final = "interpreted" if __file__.endswith(".py") else "compiled"
 LINGER_SECONDS = 2.0
 QUIET_SECONDS = 75.0
 """A connection on which no request is under way and nothing comes for so long is closed."""
+STALLED_SWEEPS = 5
+"""Seconds without a byte of a request that has begun to come in: a gateway that stops waits for it no longer."""
 _WRITE_BUFFER = 64 * 1024
+_QUEUED_MOST = 16
+"""So many requests may come before their turn; only behind them a connection is left unread, and its end unseen."""
 REALTIME: Final = REALTIME_PATH.encode()
 
 
@@ -56,6 +60,7 @@ class Relay(Answering):
         "_is_client_slow",
         "_is_closing",
         "_is_reading_paused",
+        "_owes_leave",
         "_queue",
         "quiet_since_sweeps",
     )
@@ -73,7 +78,10 @@ class Relay(Answering):
         """Nothing that still comes is looked at: an answer went out that ends the connection."""
         self._is_client_slow = False
         self._is_reading_paused = False
+        self._owes_leave = False
+        """The client asked whether to send a body, before it was that request's turn."""
         self._queue: deque[Incoming] = deque()
+        """Came before their turn, or before the client had taken enough of the last answer."""
 
     # -- the connection
 
@@ -125,32 +133,46 @@ class Relay(Answering):
             self._handover.client_ready()
         if self._exchange is not None:
             self._exchange.client_ready()
+        if self._queue and not self._is_busy:
+            self._is_busy = True
+            asyncio.get_running_loop().call_soon(self._start_queued)
 
     def shutdown(self) -> None:
         """The gateway stops: idle connections close now, busy ones after their answer."""
-        if not self._is_busy and (self._intake is None or self._intake.is_between):
+        if not self._is_busy and not self._queue and (self._intake is None or self._intake.is_between):
             self.transport.close()
 
     def is_idle(self) -> bool:
         """Whether no request is being answered."""
         return not self._is_busy
 
+    def is_through(self) -> bool:
+        """Whether nothing is on its way: no request that still comes in, no answer that the client has not taken."""
+        if self._queue or self.transport.get_write_buffer_size():
+            return False
+        comes = not self._is_busy and self._intake is not None and not self._intake.is_between
+        return not comes or self.quiet_since_sweeps > STALLED_SWEEPS
+
     # -- a request came in
 
     def _take(self, incoming: Incoming) -> None:
         """It is whole or refused: start it, or let it wait for its turn."""
+        self._owes_leave = False
         if self._is_closing:
             incoming.forget(self.switchboard.budget)
-        elif not self._is_busy:
+        elif not self._is_busy and not self._is_client_slow:
             self._start(incoming)
         else:
             self._queue.append(incoming)
-            if not self._is_reading_paused:
+            if len(self._queue) >= _QUEUED_MOST and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self.transport.pause_reading()
 
     def _tell_to_go_on(self) -> None:
-        if not self._is_busy:
+        if self._is_busy or self._queue:
+            self._owes_leave = True
+        else:
+            self._owes_leave = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse_connection(self, refusal: Refusal) -> None:
@@ -246,16 +268,19 @@ class Relay(Answering):
             return
         if not self._keep_alive:
             self._linger()
-        elif self._queue:
+        elif self._queue and not self._is_client_slow:
             # Still busy: the next one starts when this call is through.
             asyncio.get_running_loop().call_soon(self._start_queued)
         else:
             self._is_busy = False
-            self._resume_reading()
+            if self._owes_leave:
+                self._tell_to_go_on()
 
     def _start_queued(self) -> None:
         if self._queue and not self.transport.is_closing():
-            self._start(self._queue.popleft())
+            incoming = self._queue.popleft()
+            self._resume_reading()
+            self._start(incoming)
 
     def _resume_reading(self) -> None:
         if self._is_reading_paused:

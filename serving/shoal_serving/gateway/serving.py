@@ -140,11 +140,20 @@ async def _drain(
         if not is_settling:
             for connection in list(clients.connections):
                 connection.shutdown()
-            if not switchboard.exchanges and not clients.tasks:
+            if (
+                not switchboard.exchanges
+                and not clients.tasks
+                and (passed >= settings.drain_seconds or _through(clients))
+            ):
                 return
         if passed >= settings.drain_seconds and not switchboard.is_shedding:
             switchboard.shed()
         await asyncio.sleep(0.02)
+
+
+def _through(clients: relay.Clients) -> bool:
+    """Whether every client has all of its answers, and none is in the middle of a request."""
+    return all(connection.is_through() for connection in clients.connections)
 
 
 async def _sweep(switchboard: Switchboard, clients: relay.Clients) -> None:

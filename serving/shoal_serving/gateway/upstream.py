@@ -55,7 +55,7 @@ class LiveEndpoint(EndpointState):
             if not connection.transport.is_closing():
                 connection.reused = True
                 # It proved once who it is. Where the replica is out, this is the trial, and nobody else would end it.
-                self.health.reached()
+                self.reached()
                 return connection
         return None
 
@@ -71,10 +71,17 @@ class LiveEndpoint(EndpointState):
             self.idle.remove(connection)
             connection.transport.close()
 
+    def reached(self) -> None:
+        """It proved who it is: in again, also for those who wait."""
+        if self.health.is_out:
+            self.health.reached()
+            self.changed()
+
     def unreachable(self, now: float, because: str) -> None:
         """Nothing can be sent to it: out for a while, with all its connections."""
         if not self.health.unreachable(now):
             return
+        self.changed()
         self.close_idle(float("inf"))
         log.warning(
             "replica=%s reason=Unreachable because=%s; out for %g s",

@@ -108,6 +108,11 @@ class WaitingRoom(Generic[T]):
     def __len__(self) -> int:
         return len(self._line_of) + len(self._returned)
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether somebody waits who had no turn yet."""
+        return bool(self._lines)
+
     def __iter__(self) -> Iterator[T]:
         """All who wait: who comes back first, then line by line. Do not change the room meanwhile."""
         yield from self._returned

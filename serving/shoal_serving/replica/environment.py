@@ -113,6 +113,8 @@ def _ours(config: ReplicaConfig, ray_token: str, session: Path) -> dict[str, str
         "RAY_SERVE_PORT_QUARANTINE_S": "0",
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # one event loop less between a token and its client
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # While a model gets another canonical name, gateways say the new one to the replicas of before, too.
+        "VLLM_SKIP_MODEL_NAME_VALIDATION": "1",
         ray_trimming.HOOK_VARIABLE: ray_trimming.HOOK,
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(session),  # what is left behind goes with the session

@@ -1,6 +1,7 @@
 """The replica program itself: starts everything, watches it, tells where it is, drains it, and ends all of it."""
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -118,14 +119,15 @@ class Program:
     async def _drain(self) -> Ending:
         begun = time.monotonic()
         self._notebook.report(Stage.DRAINING)
-        state = None
-        while time.monotonic() < begun + self._config.drain_seconds and self._stops == 1:
+        state, settled_at = None, math.inf
+        while (asked_at := time.monotonic()) < begun + self._config.drain_seconds and self._stops == 1:
             if state is None or not state.draining:
                 state = await self._port.begin_drain(_DRAIN_PATIENCE_SECONDS)
+                if state is not None:  # the door lets in until so long after it was told, which may be late
+                    settled_at = min(settled_at, time.monotonic() + self._config.settle_seconds)
             else:
                 state = await self._port.state(_DRAIN_PATIENCE_SECONDS)
-            settled = time.monotonic() >= begun + self._config.settle_seconds
-            if settled and state is not None and state.in_flight == 0 and not self._port.has_unsent():
+            if asked_at >= settled_at and state is not None and state.in_flight == 0 and not self._port.has_unsent():
                 break
             self._observe()
             if self._fault is not None:

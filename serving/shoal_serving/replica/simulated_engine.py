@@ -27,7 +27,7 @@ def parse(config: ReplicaConfig, layout: Layout) -> tuple[Model, Layout]:
     """The knobs in the engine's arguments; what Shoal refuses for vLLM is refused here too."""
     engine_args.build(config, layout)
     try:
-        knobs = knob_reading.from_engine_args(Knobs(), config.args)
+        knobs = knob_reading.from_engine_args(Knobs(any_model=True), config.args)
         read_faults(knobs.faults)
     except BadKnob as error:
         raise RefusedArgument(str(error)) from error

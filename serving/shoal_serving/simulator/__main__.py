@@ -54,7 +54,7 @@ def _run_as_replica(options: argparse.Namespace) -> int:
     try:
         config = read(options.config, os.environ)
         key = read_model_key(config)
-        knobs = _knobs(knob_reading.from_engine_args(Knobs(), config.args), options.simulate)
+        knobs = _knobs(knob_reading.from_engine_args(Knobs(any_model=True), config.args), options.simulate)
         control = _place("--control", options.control) if options.control else None
         config.directory.mkdir(parents=True, exist_ok=True)
     except (BadConfig, BadKnob) as error:

@@ -15,7 +15,7 @@ _STREAM_DETAILS = ',"completion_tokens_details":null'
 
 
 def plan(body: Body, model: Model) -> Plan:
-    check(body, {"messages": list}, "openai", model.served)
+    check(body, {"messages": list}, "openai", model.asked_for)
     for at, message in enumerate(body["messages"]):
         if not isinstance(message, dict) or "role" not in message:
             where = f"body.messages.{at}.ChatCompletionDeveloperMessageParam.role"

@@ -42,7 +42,7 @@ def parse(body: bytes) -> Body:
     return value
 
 
-def check(body: Body, required: Mapping[str, type | None], surface: Surface, served: str) -> None:
+def check(body: Body, required: Mapping[str, type | None], surface: Surface, asked_for: str | None) -> None:
     """Types of the fields, then the model's name. `required`: the fields that must be there, with a type or None."""
     flaws = []
     for name, kind in required.items():
@@ -59,8 +59,8 @@ def check(body: Body, required: Mapping[str, type | None], surface: Surface, ser
     if body.get("stream_options") and not is_true(body, "stream") and surface == "openai":
         raise invalid("Stream options can only be defined when `stream=True`.", "stream_options")
     model = body.get("model")
-    if model is not None and model != served:
-        raise unknown_model(str(model), served, surface)
+    if model is not None and asked_for is not None and model != asked_for:
+        raise unknown_model(str(model), asked_for, surface)
 
 
 def is_true(body: Body, name: str) -> bool:

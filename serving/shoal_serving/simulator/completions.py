@@ -15,7 +15,7 @@ _DETAILS = ',"prompt_tokens_details":null,"completion_tokens_details":null'
 
 
 def plan(body: Body, model: Model) -> Plan:
-    check(body, {}, "openai", model.served)
+    check(body, {}, "openai", model.asked_for)
     prompts = _prompts(body.get("prompt"), model)
     limit = number(body, "max_tokens") if "max_tokens" in body else float(_DEFAULT_LIMIT)
     sequences = model.write(prompts, body, None if limit is None else int(limit))

@@ -54,6 +54,8 @@ class Knobs:
     """Idle connections are closed after so long, as vLLM's server does."""
     header_faults: bool = False
     """Requests may bring their own fault in the header x-simulate."""
+    any_model: bool = False
+    """Requests for a model of any name are answered; a replica's engine does that, whose gateways have looked."""
     log_size: int = 10000
     faults: str = ""
     """Faults in force from the start, as the control path takes them (JSON)."""

@@ -13,7 +13,7 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
 
 def plan(body: Body, model: Model) -> Plan:
-    check(body, {"messages": list, "max_tokens": None}, "anthropic", model.served)
+    check(body, {"messages": list, "max_tokens": None}, "anthropic", model.asked_for)
     prompt = _prompt(body, model)
     (sequence,) = model.write([prompt], {**body, "n": None}, int(number(body, "max_tokens") or 0), "anthropic")
     answer = Plan(
@@ -39,7 +39,7 @@ def plan(body: Body, model: Model) -> Plan:
 
 
 def count_tokens(body: Body, model: Model) -> dict[str, Any]:
-    check(body, {"messages": list}, "anthropic", model.served)
+    check(body, {"messages": list}, "anthropic", model.asked_for)
     count = len(_prompt(body, model))
     return {"input_tokens": count, "context_management": {"original_input_tokens": count}}
 

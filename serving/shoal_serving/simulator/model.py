@@ -31,6 +31,11 @@ class Model:
         self.words = tokenizer(self.knobs.tokenizer)
 
     @property
+    def asked_for(self) -> str | None:
+        """The name that requests must have; None where any will do."""
+        return None if self.knobs.any_model else self.served
+
+    @property
     def fingerprint(self) -> str:
         return f"vllm-{VERSION}-{crc32(self.root.encode()):08x}"
 

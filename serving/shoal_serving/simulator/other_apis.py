@@ -22,7 +22,7 @@ _PARTS = re.compile(rb'content-disposition:[^\r\n]*?\bname="([^"]*)"[^\r\n]*', r
 
 
 def embeddings(body: Body, model: Model) -> Plan:
-    check(body, {"input": None}, "openai", model.served)
+    check(body, {"input": None}, "openai", model.asked_for)
     texts = inputs(body["input"], model)
     given, most = number(body, "dimensions"), model.knobs.embedding_size
     size = most if given is None else int(given)
@@ -69,7 +69,7 @@ def inputs(given: object, model: Model) -> list[str]:
 
 def tokenize(body: Body, model: Model) -> dict[str, Any]:
     required: dict[str, type | None] = {"messages": list} if "messages" in body else {"prompt": None}
-    check(body, required, "openai", model.served)
+    check(body, required, "openai", model.asked_for)
     if "messages" in body:
         opens = body.get("add_generation_prompt") is None or is_true(body, "add_generation_prompt")
         tokens = chat(model.words, body["messages"], opens)
@@ -81,7 +81,7 @@ def tokenize(body: Body, model: Model) -> dict[str, Any]:
 
 
 def detokenize(body: Body, model: Model) -> dict[str, Any]:
-    check(body, {"tokens": list}, "openai", model.served)
+    check(body, {"tokens": list}, "openai", model.asked_for)
     return {"prompt": model.words.decode(from_ids(body["tokens"]))}
 
 
@@ -120,7 +120,7 @@ def transcription(body: bytes, model: Model) -> Plan:
         if name not in fields:
             raise flawed([Flaw("missing", f"body.{name}", "Field required", None)])
     name = fields["model"].decode(errors="replace")
-    if name != model.served:
+    if model.asked_for not in (None, name):
         raise unknown_model(name, model.served, "openai")
     prompt = model.words.encode(f"{len(fields['file'])} bytes")
     (sequence,) = model.write([prompt], {}, model.knobs.answer_tokens)

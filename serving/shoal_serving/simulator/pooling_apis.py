@@ -14,7 +14,7 @@ _LABELS = 2
 
 
 def pooling(body: Body, model: Model) -> Plan:
-    check(body, {"input": None}, "openai", model.served)
+    check(body, {"input": None}, "openai", model.asked_for)
     texts = inputs(body["input"], model)
     size = model.knobs.embedding_size
     rows = [{"index": at, "object": "pooling", "data": unit_vector(text, size)} for at, text in enumerate(texts)]
@@ -22,7 +22,7 @@ def pooling(body: Body, model: Model) -> Plan:
 
 
 def classify(body: Body, model: Model) -> Plan:
-    check(body, {"input": None}, "openai", model.served)
+    check(body, {"input": None}, "openai", model.asked_for)
     texts = inputs(body["input"], model)
     rows = []
     for at, text in enumerate(texts):
@@ -37,7 +37,7 @@ def score(body: Body, model: Model) -> Plan:
     pair = next((pair for pair in _PAIRS if all(name in body for name in pair)), None)
     if pair is None:
         raise flawed([Flaw("missing", f"body.{name}", "Field required", body) for name in _PAIRS[0]])
-    check(body, {}, "openai", model.served)
+    check(body, {}, "openai", model.asked_for)
     one, other = (inputs(body[name], model) for name in pair)
     if len(one) == 1:
         one = one * len(other)
@@ -49,7 +49,7 @@ def score(body: Body, model: Model) -> Plan:
 
 
 def rerank(body: Body, model: Model) -> Plan:
-    check(body, {"query": None, "documents": None}, "openai", model.served)
+    check(body, {"query": None, "documents": None}, "openai", model.asked_for)
     (query,), documents = inputs(str(body["query"]), model), inputs(body["documents"], model)
     found = [
         {"index": at, "document": {"text": model.words.decode(text)}, "relevance_score": _likeness(query, text, model)}

@@ -86,7 +86,7 @@ class Session(asyncio.Protocol):
     def _name(self, model: str | None) -> None:
         if model is None:
             self._say({"type": "error", "error": "Missing required field: model", "code": "invalid_event"})
-        elif model != self._model.served:
+        elif self._model.asked_for not in (None, model):
             sentence = f"The model `{model}` does not exist."
             self._say({"type": "error", "error": sentence, "code": "model_not_found"})
         else:

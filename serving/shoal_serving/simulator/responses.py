@@ -15,7 +15,7 @@ _SECOND = "\x02"
 
 def plan(body: Body, model: Model) -> Plan:
     # vLLM has put the request's id into the body when it checks it, and counts it in what it says was given.
-    check({**body, "request_id": None}, {"input": None}, "openai", model.served)
+    check({**body, "request_id": None}, {"input": None}, "openai", model.asked_for)
     given = body["input"]
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else [*given]
     if body.get("instructions"):
