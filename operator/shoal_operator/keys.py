@@ -46,5 +46,5 @@ def check(file: Path) -> None:
         raise BadSettings(f"--keys-file: {file} cannot be read ({error.strerror})") from error
     except BadManifest as bad:
         raise BadSettings(f"--keys-file: {file}: {bad}") from bad
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise BadSettings(f"--keys-file: {file} is not YAML") from error

@@ -6,7 +6,8 @@ import time
 import fake_engine
 from facts import DEADLINE_SECONDS, soon
 from fake_engine import engines
-from gateway_process import Answer, Gateway, ask, chat, one_gateway, put
+from gateway_process import Answer, Gateway, a_route, ask, chat, one_gateway, put
+from shoal_api.routes import Endpoint
 from shoal_serving.gateway import upstream
 from shoal_serving.simulator.knobs import Knobs
 
@@ -100,6 +101,18 @@ def test_a_connection_that_a_running_request_hands_back_ends_the_trial_of_its_re
             assert (await running).events[-1] == "[DONE]"
             assert (await held).status == 200
             assert [(await ask(gateway, chat())).status for _ in range(3)] == [200] * 3
+
+    asyncio.run(story())
+
+
+def test_a_replica_whose_host_is_no_name_at_all_is_out_like_any_other(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            nowhere = Endpoint(replica="n", uid="uid-n", host="a..b", port=80)
+            await asyncio.to_thread(gateway.put, a_route(a).model_copy(update={"endpoints": [nowhere, a.endpoint()]}))
+            for _ in range(8):
+                assert (await ask(gateway, chat())).status == 200
+            await soon(lambda: gateway.metric("shoal_endpoints", state="out") == 1)
 
     asyncio.run(story())
 

@@ -68,7 +68,8 @@ def read(content: bytes) -> Keyring:
         raise BadKeys(f"{at}this is not YAML") from None
     except BadManifest as bad:
         raise BadKeys(str(bad)) from bad
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError):  # a day or a number that does not exist
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+        # A day or a number that does not exist, or a `!!bool` that is none.
         raise BadKeys("this is not YAML") from None
     return MappingProxyType({bytes.fromhex(entry.sha256): _caller(entry) for entry in entries})
 

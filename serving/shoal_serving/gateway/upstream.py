@@ -112,6 +112,8 @@ class LiveEndpoint(EndpointState):
             result = Unreachable(f"no connection and hello within {seconds:g} s")
         except OSError as error:
             result = Unreachable(f"no connection: {error.strerror or error}")
+        except UnicodeError:
+            result = Unreachable(f"no connection: {self.facts.host!r} is no host name")
         except Unreachable as error:
             result = error
         if isinstance(result, Unreachable) and made and made[0].transport is not None:
