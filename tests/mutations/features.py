@@ -143,8 +143,8 @@ FEATURES = [
     Feature(
         "a limit for silence",
         GATEWAY + "attempt.py",
-        "            if now - self.last_read_at > idle_seconds:",
-        "            if False:",
+        "            if now - self.last_read_at <= idle_seconds:",
+        "            if True:",
         f"{BESIDE}[True-silent-after=3]",
     ),
     Feature(
@@ -459,8 +459,8 @@ FEATURES = [
     Feature(
         "nothing follows a rest that was given up",
         GATEWAY + "attempt.py",
-        "if self.stage != COMMITTED or (further and not self._forward(further, connection.complete)):",
-        "if further and not self._forward(further, connection.complete):",
+        "                if self.stage == COMMITTED:\n                    self._cut(",
+        "                if True:\n                    self._cut(",
         CUT_ANSWERS + "::test_a_rest_that_is_none_is_given_up_once",
     ),
     Feature(
@@ -498,5 +498,19 @@ FEATURES = [
         "            self._unsent = unsent\n            self.quiet_since_sweeps = 0\n            return",
         "            self._unsent = unsent",
         STALLED + "::test_a_client_that_is_only_slow_is_left_alone",
+    ),
+    Feature(
+        "no silence is a cut behind the last event",
+        GATEWAY + "attempt.py",
+        "            if self.has_all():\n                self._stream_ended(",
+        "            if False:\n                self._stream_ended(",
+        CUT_ANSWERS + "::test_a_replica_that_falls_silent_behind_the_last_event_has_said_all",
+    ),
+    Feature(
+        "a client that leaves behind the last event cancels nothing",
+        GATEWAY + "exchange.py",
+        "            if has_all:  #",
+        "            if False:  #",
+        CUT_ANSWERS + "::test_a_client_that_leaves_behind_the_last_event_has_got_all",
     ),
 ]
