@@ -14,7 +14,7 @@ from shoal_api.rollout import Rollout
 from shoal_api.routing import Queue, Routing, Timeouts
 from shoal_api.rules import BadManifest, Fault, Part, Rule, faults_of
 from shoal_api.scaling import Scaling
-from shoal_api.status import Status
+from shoal_api.status import Status, understood
 
 GROUP = "shoal.dev"
 VERSION = "v1alpha1"
@@ -134,8 +134,14 @@ def read(manifest: object) -> ModelDeployment:
     if manifest.get("kind") != KIND or manifest.get("apiVersion") != API_VERSION:
         found = f"{manifest.get('apiVersion')}/{manifest.get('kind')}"
         raise BadManifest([Fault("kind", f"expected {API_VERSION} {KIND}, found {found}")])
+    if "status" in manifest:
+        manifest = manifest | {"status": understood(manifest["status"])}
+    try:
+        text = json.dumps(manifest, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadManifest([Fault("", f"this cannot be written as JSON ({error})")]) from error
     try:
         # As JSON and strict, like the API server: "2" is no number. (YAML readers make dates of timestamps.)
-        return ModelDeployment.model_validate_json(json.dumps(manifest, default=str), strict=True)
+        return ModelDeployment.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BadManifest(faults_of(error)) from error

@@ -1,10 +1,11 @@
 """`status`: what is true, written by the operator."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from shoal_api.conditions import Condition
+from shoal_api.conditions import Condition, ConditionType
 from shoal_api.rules import Part
 
 
@@ -48,3 +49,12 @@ class Status(Part):
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+
+def understood(told: Any) -> Any:
+    """A status as it is kept, less the conditions of which only another version knows: they take no model away."""
+    if not isinstance(told, dict) or not isinstance(told.get("conditions"), list):
+        return told
+    known = set(ConditionType)
+    conditions = [each for each in told["conditions"] if not isinstance(each, dict) or each.get("type") in known]
+    return told | {"conditions": conditions}

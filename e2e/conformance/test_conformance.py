@@ -176,7 +176,8 @@ def a_place(folder: Path) -> Iterator[Place]:
         )
         gateway.put(
             *(replica.route() for replica in replicas),
-            a_route_to(*fleet, timeouts={"firstByteSeconds": 1.0}),
+            # Each client waits for it once; a replica that answers must never take so long, whatever else runs.
+            a_route_to(*fleet, timeouts={"firstByteSeconds": 4.0}),
             a_route(name="full", model_uid="uid-full", queue={"maxWaiting": 0}),
             a_route(name="empty", model_uid="uid-empty", queue={"maxWaitSeconds": 0.2}),
         )

@@ -92,7 +92,7 @@ class House:
         """Processes below the replica program of a model whose command line matches."""
         program = psutil.Process(self.replica(name)["pid"])
         below = [program, *program.children(recursive=True)]
-        return [process for process in below if re.search(pattern, " ".join(process.cmdline()) + " " + process.name())]
+        return [process for process in below if re.search(pattern, _words(process))]
 
 
 LLAMA = a_manifest("tiny-llama", "tiny-llama", ["tiny-llama", "chat"], engine={"args": ["--dtype", "float32"]})
@@ -239,12 +239,7 @@ def test_a_broken_edit_leaves_everything_as_it_was(house: House) -> None:
 
 def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:
     everything = house.tree()
-    ports = {
-        connection.laddr.port
-        for process in everything
-        for connection in process.net_connections("tcp")
-        if connection.status == "LISTEN"
-    }
+    ports = set[int]().union(*map(_ports, everything))
     there = set(psutil.pids())
 
     house.process.send_signal(signal.SIGINT)
@@ -254,6 +249,22 @@ def test_ctrl_c_leaves_no_process_and_no_port(house: House) -> None:
     # A port that is free again may be had at once by a program that was started meanwhile.
     listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in there]
     assert ports & {connection.laddr.port for connection in listening} == set()
+
+
+def _words(process: psutil.Process) -> str:
+    """Its command line and its name; nothing where it has just ended."""
+    try:
+        return " ".join([*process.cmdline(), process.name()])
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _ports(process: psutil.Process) -> set[int]:
+    """Where it listens; nowhere where it has just ended."""
+    try:
+        return {each.laddr.port for each in process.net_connections("tcp") if each.status == "LISTEN"}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def _user(text: str) -> Any:

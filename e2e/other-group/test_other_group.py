@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from localkube import waiting
 from localkube.access import Access
 from storykit.installation import Installation
 from storykit.ledger import asking
@@ -33,6 +34,8 @@ def other_kind(cluster: Access) -> Iterator[None]:
     }
     cluster.apply(definition)
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{KIND}", "--timeout=60s")
+    # An established kind is served and discovered a moment later.
+    waiting.until(lambda: cluster.get(KIND, "--all-namespaces")["items"] == [], what=f"served {KIND}", seconds=60)
     yield
     cluster.kubectl("delete", "crd", KIND, "--timeout=60s")
 

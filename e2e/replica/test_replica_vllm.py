@@ -143,6 +143,11 @@ class Replica:
             with connection.getresponse() as answer:
                 yield answer
 
+    def health(self) -> int:
+        """What a probe is answered."""
+        with self.request("/health", mac=False) as answer:
+            return answer.status
+
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         with self.request(path, body) as answer:
             assert answer.status == 200, answer.read()
@@ -167,14 +172,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Replica]]:
 def test_chat_streams_token_by_token_and_every_stage_is_reported(start: Callable[..., Replica]) -> None:
     replica = start().ready()
     assert replica.stages == ["Ray", "Imports", "Engine", "SelfTest", "Ready"]
-    with replica.request("/health", mac=False) as health:
-        assert health.status == 200
+    assert replica.health() == 200
     with replica.request("/v1/models", mac=False) as refused:
         assert refused.status == 421
     assert [model["id"] for model in replica.ask("/v1/models")["data"]] == ["tiny-llama"]
     renamed = replica.ask("/v1/completions", {**GREEDY, "model": "the-name-of-the-next-revision", "max_tokens": 2})
     assert renamed["model"] == "tiny-llama"
-    chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 200, "stream": True}
+    chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 900, "stream": True}
     with replica.request("/v1/chat/completions", chat | {"temperature": 0, "ignore_eos": True}) as stream:
         events = [line for line in stream.read().decode().split("\n\n") if line]
     assert events[-1] == "data: [DONE]"
@@ -287,14 +291,13 @@ def test_when_the_program_itself_is_killed_nothing_is_left(start: Callable[..., 
 
 def test_a_long_stream_at_sigterm_ends_whole_and_equal(start: Callable[..., Replica]) -> None:
     replica = start().ready()
-    whole = replica.ask("/v1/completions", {**GREEDY, "max_tokens": 600})["choices"][0]["text"]
-    with replica.request("/v1/completions", {**GREEDY, "max_tokens": 600, "stream": True}) as stream:
+    whole = replica.ask("/v1/completions", {**GREEDY, "max_tokens": 1000})["choices"][0]["text"]
+    with replica.request("/v1/completions", {**GREEDY, "max_tokens": 1000, "stream": True}) as stream:
         first = stream.readline()
         replica.remember()
         replica.process.send_signal(signal.SIGTERM)
         until(lambda: "Draining" in replica.stages, "draining", 60)
-        with replica.request("/health", mac=False) as health:
-            assert health.status == 503
+        until(lambda: replica.health() == 503, "not ready any more", 60)  # its door learns of it a moment later
         body = (first + stream.read()).decode()
     events = [line.removeprefix("data: ") for line in body.split("\n\n") if line]
     assert events[-1] == "[DONE]"

@@ -19,7 +19,7 @@ SELF_TESTS = 1
 
 def _tell(shoal: Installation, story: Models, name: str, entries: list[Entry], pods: reactions.PodTimes) -> None:
     """Print the way of the request that woke it, every step of it."""
-    woken = [each for each in reactions.decisions(shoal, story, name) if each.reason == "Woken"]
+    woken = reactions.wait_decided(shoal, story, name, "Woken")
     seen = reactions.reaction(entries, woken, pods, 0.0)
     print(f"{seen}; {reactions.lost(entries)} of {len(entries)} lost")
     assert None not in (seen.decided, seen.made, seen.ready, seen.first_token), f"a step was not seen: {seen}"
@@ -33,7 +33,7 @@ def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, s
     story.wait_reason("zz", "ScalingActive", "FollowsLoad")
     assert not story.pods("zz"), "nobody asked yet"
 
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         words = ("--stream", "--rate", "5", "--seconds", "6")
         with (
             reactions.watching(story, "zz") as pods,
@@ -41,11 +41,12 @@ def test_an_idle_model_goes_and_the_next_request_wakes_it(shoal: Installation, s
         ):
             ledger.client.wait(300)
             entries = ledger.all_ok()
+            story.until(lambda pods=pods: pods.ready, "the watch has told of its pod, too", 60, "zz")
         assert len(entries) == 30
         _tell(shoal, story, "zz", entries, pods)
         seconds = story.until(lambda: not story.pods("zz"), "no pod is left", IDLE_SECONDS + 180, "zz")
         print(f"its pod was gone {seconds:.1f} s after the last answer")
-        gone = [each for each in reactions.decisions(shoal, story, "zz") if each.reason == "Idle"][-1]
+        gone = reactions.wait_decided(shoal, story, "zz", "Idle", number + 1)[-1]
         last = max(entry.began for entry in entries)
         assert gone.at - last >= IDLE_SECONDS - 0.1, "it stays while it is not idle for long enough"
         story.wait_reason("zz", "Ready", "AtZero")

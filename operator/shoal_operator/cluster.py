@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -50,7 +51,7 @@ async def configuration(kubeconfig: Path | None) -> Configuration:
                 await load_kube_config(client_configuration=found)
         else:
             await load_kube_config(str(kubeconfig), client_configuration=found, persist_config=False)
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError) as error:
         named = f"--kubeconfig {kubeconfig}" if kubeconfig else "--kubeconfig is not given and ~/.kube/config"
         raise BadSettings(f"{named}: cannot be used ({error}); name a file that kubectl can use") from error
     return found
@@ -118,11 +119,24 @@ class Cluster:
         """The log of a pod, line by line; with `follow` as long as it lasts."""
         self._on_call("read")
         path = f"{POD.path(namespace, pod)}/log"
-        response = await self._send("GET", path, query, None, _JSON, None if "follow" in query else READ_SECONDS)
-        if response.status >= 400:
-            raise ApiFault(response.status, _message(await response.read()))
-        async for line in response.content:
-            yield line.decode(errors="replace").rstrip("\n")
+        # Without a number of its own a request has five minutes.
+        timeout = aiohttp.ClientTimeout(total=None if "follow" in query else READ_SECONDS, sock_connect=READ_SECONDS)
+        response = await self._send("GET", path, query, None, _JSON, timeout)
+        rest = b""
+        try:
+            if response.status >= 400:
+                raise ApiFault(response.status, _message(await response.read()))
+            # A line may be as long as a prompt, and longer than what the reader takes for one.
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable("GET", path, error) from error
+        finally:
+            response.close()
+        if rest:
+            yield rest.decode(errors="replace")
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Make it; ApiFault with is_conflict where the name is taken."""
@@ -211,17 +225,18 @@ class Cluster:
         query: Mapping[str, str],
         body: Manifest | None,
         content_type: str,
-        seconds: float | None,
+        timeout: float | aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": "shoal"}
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
             await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-            response: aiohttp.ClientResponse = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=seconds
+            answer = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(method, path, error) from error
+        response: aiohttp.ClientResponse = answer.response
         return response
 
 

@@ -74,6 +74,8 @@ async def _print(door: Cluster, pod: Manifest, asked: dict[str, str], is_named: 
             say(prefix + line)
     except ApiFault as fault:
         say(f"{kinds.name(pod)}: no log ({fault.message})")
+    except Unreachable as fault:
+        say(f"{kinds.name(pod)}: no more log ({fault})")
 
 
 def with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[int]], *, field_manager: str = "") -> int:
@@ -85,8 +87,10 @@ def with_cluster(kubeconfig: Path | None, look: Callable[[Cluster], Awaitable[in
         door = Cluster(found, may_write=lambda: may_write, field_manager=field_manager or cluster.FIELD_MANAGER)
         try:
             return await look(door)
-        except (Unreachable, ApiFault) as fault:
+        except Unreachable as fault:
             raise NotThere(f"the cluster does not answer: {fault}; check --kubeconfig") from fault
+        except ApiFault as fault:
+            raise NotThere(f"the cluster refuses: {fault}; check --kubeconfig and --namespace") from fault
         finally:
             await door.close()
 

@@ -118,7 +118,8 @@ class ClusterWorld:
         elif is_rolling:
             await self._succession.learn_classes()
         now = self._clock()
-        ruling = self._ruling(md, now)
+        ruling = self._ruling(md, revision, now)
+        release = self._releases.get(uid)
         waits = self._waits_for_turn(md, revision, now, claims=fresh) if is_rolling else self._needs_no_turn(md)
         found = self._succession.circumstances(md, revision, its_pods, waits, now)
         limits = [limit for limit in (found.may_make, ruling.may_make if ruling else None) if limit is not None]
@@ -131,6 +132,8 @@ class ClusterWorld:
             let_go=ruling.let_go if ruling else (),
             may_make=min(limits, default=None),
             held=ruling.held if ruling else None,
+            not_now=found.not_now,
+            tried_since=release.tried_since if release and release.is_in_row(now) else None,
             surge_waits=found.waits,
             surge_refused=found.refused,
             changes_at=(*self._complaints.asks_at(its_pods), *times),
@@ -144,9 +147,7 @@ class ClusterWorld:
             await self._annotate(records[name], labels.FAULT, None)
         for given_up in plan.give_up:
             await self._annotate(records[given_up.revision], labels.FAULT, given_up.words.to_text())
-        ruling = self._ruling(md, now)
-        if ruling and set(ruling.let_go) & set(plan.delete):
-            self._releases[uid] = ganging.after_release(self._releases.get(uid), now)
+        self._let_go(md, plan, now)
         for pod in self._of(POD, uid):
             if kinds.label(pod, labels.REPLICA) in plan.delete and not kinds.is_leaving(pod):
                 await self._delete(pod)
@@ -156,7 +157,7 @@ class ClusterWorld:
             for new in plan.create:
                 if not await self._create(md, new, records[new.revision]["data"]["template"]):
                     return
-            self._succession.was_made(uid)
+                self._succession.was_made(uid, new.revision)
 
     def forget(self, uid: str) -> None:
         """The model is gone."""
@@ -165,7 +166,17 @@ class ClusterWorld:
         self._occupied.pop(uid, None)
         self._complaints.forget(self._store.made(POD, uid))
 
-    def _ruling(self, md: ModelDeployment, now: datetime) -> Ruling | None:
+    def _let_go(self, md: ModelDeployment, plan: Plan, now: datetime) -> None:
+        """Remember which gangs let go; where their revision is given up, others may look for nodes at once."""
+        uid, revision = md.metadata.uid, rendering.revision(md)
+        ruling = self._ruling(md, revision, now)
+        if plan.give_up:
+            self._releases.pop(uid, None)
+        elif ruling and (names := set(ruling.let_go) & set(plan.delete)):
+            made = min(gang.since for gang in pod_facts.pending_gangs(md, self._of(POD, uid)) if gang.replica in names)
+            self._releases[uid] = ganging.after_release(self._releases.get(uid), made, revision, now)
+
+    def _ruling(self, md: ModelDeployment, revision: str, now: datetime) -> Ruling | None:
         """What this model may do about gangs, given all that look for nodes; None where that is not on us."""
         if not ganging.is_ruled(md):
             return None
@@ -173,10 +184,13 @@ class ClusterWorld:
         pending = [
             gang for other in models for gang in pod_facts.pending_gangs(other, self._of(POD, other.metadata.uid))
         ]
-        stays = any(not kinds.is_leaving(pod) for pod in self._of(POD, md.metadata.uid))
-        if stays and not any(gang.model == md.id for gang in pending):
-            self._releases.pop(md.metadata.uid, None)
-        return ganging.rule(md, pending, self._releases.get(md.metadata.uid), now)
+        release = self._releases.get(md.metadata.uid)
+        if release and (
+            release.revision != revision or pod_facts.has_found_nodes(self._of(POD, md.metadata.uid), release.at)
+        ):
+            self._releases.pop(md.metadata.uid)
+            release = None
+        return ganging.rule(md, pending, release, now)
 
     def _of(self, kind: Kind, uid: str) -> list[Manifest]:
         """Only what we made: a label that somebody else put on is no proof."""
@@ -270,7 +284,8 @@ class ClusterWorld:
             if not fault.is_about_the_object:
                 raise
             sentence = f"the cluster refuses the pod {new.name}: {fault.message}"
-            self._succession.was_refused(md, new.revision, sentence, fault.message, len(self._of(POD, uid)))
+            others = sum(kinds.replica(pod) != new.name for pod in self._of(POD, uid))  # its own go as well
+            self._succession.was_refused(md, new.revision, sentence, fault.message, others)
             log.warning('model=%s reason=PodRefused because="%s"', md.id, sentence)
             return False
         return True

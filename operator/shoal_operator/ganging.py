@@ -34,6 +34,15 @@ class Release:
 
     times: int
     until: datetime
+    at: datetime
+    tried_since: datetime
+    """When the first gang of the row was made."""
+    revision: str
+    """Which one was wanted: another one is tried at once."""
+
+    def is_in_row(self, time: datetime) -> bool:
+        """Whether what is tried now goes on with what was tried before."""
+        return time <= self.until + timedelta(seconds=LONGEST_PAUSE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +91,14 @@ def rule(md: ModelDeployment, pending: Sequence[PendingGang], release: Release |
     return Ruling(1, None, (), min(times, default=None))
 
 
-def after_release(before: Release | None, now: datetime) -> Release:
-    """The pause after a gang let go; it doubles."""
+def after_release(before: Release | None, made: datetime, revision: str, now: datetime) -> Release:
+    """The pause after a gang let go that was made then; it doubles."""
+    if before is not None and (before.revision != revision or not before.is_in_row(made)):
+        before = None
     times = before.times if before else 0
     pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(times, 20), LONGEST_PAUSE_SECONDS)
-    return Release(times + 1, now + timedelta(seconds=pause))
+    tried_since = before.tried_since if before else made
+    return Release(times + 1, now + timedelta(seconds=pause), now, tried_since, revision)
 
 
 def sentence(replica: str) -> str:

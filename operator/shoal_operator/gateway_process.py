@@ -64,13 +64,19 @@ class GatewayProcess:
                 return
             self._child, self.ready = None, False
             how = ended.signal_name or f"exit code {ended.code}"
-            self.last_words = f"the gateway ended ({how}): {self._last_lines()}"
-            restart = restarts.after(self._bad_runs, self._started, now)
-            self._start_at, self._bad_runs = restart.at, restart.bad_runs
+            self._ended(f"the gateway ended ({how}): {self._last_lines()}", self._started, now)
         if self._start_at is None or now >= self._start_at:
-            self._child = Child(self._command, self._environment, self._directory, self._log)
             self._started, self._start_at = now, None
             self.starts += 1
+            try:
+                self._child = Child(self._command, self._environment, self._directory, self._log)
+            except OSError as error:
+                self._ended(f"the gateway cannot be started ({error})", now, now)
+
+    def _ended(self, words: str, began: datetime, now: datetime) -> None:
+        self.last_words = words
+        restart = restarts.after(self._bad_runs, began, now)
+        self._start_at, self._bad_runs = restart.at, restart.bad_runs
 
     def ask_to_end(self) -> None:
         if self._child is not None:

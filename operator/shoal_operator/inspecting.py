@@ -1,4 +1,7 @@
-"""Read from a cluster what `shoal doctor`, `shoal status` and `shoal logs` tell; changes nothing."""
+"""Read from a cluster what `shoal doctor`, `shoal status` and `shoal logs` tell; changes nothing.
+
+A diagnosis leaves out what may not be read; of everything else that is a fault: nothing there and nothing shown differ.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -54,20 +57,25 @@ async def facts(cluster: Cluster, namespace: str, now: datetime) -> Facts:
         missing_secrets=tuple([name for name in _secrets(deployments) if await _is_missing(cluster, namespace, name)]),
         denied=await _denied(cluster, operator) if operator else (),
         nodes=None if nodes is None else tuple(nodes),
-        models=tuple(await models(cluster, None)),
+        models=tuple(await _list(cluster, kinds.MODEL, None) or []),
     )
 
 
 async def models(cluster: Cluster, namespace: str | None) -> list[Manifest]:
     """The models of a namespace, or of all; none where the kind is not known."""
-    return await _list(cluster, kinds.MODEL, namespace) or []
+    try:
+        return (await cluster.find_all(kinds.MODEL, namespace)).objects
+    except ApiFault as fault:
+        if fault.status == 404:
+            return []
+        raise
 
 
 async def replicas(cluster: Cluster, model: Manifest) -> list[Manifest]:
     """The pods of a model, oldest first."""
     selector = f"{labels.MODEL_UID}={kinds.uid(model)}"
-    found = await _list(cluster, kinds.POD, kinds.namespace(model), selector) or []
-    return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    found = await cluster.find_all(kinds.POD, kinds.namespace(model), selector)
+    return sorted(found.objects, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
 
 
 async def revisions(cluster: Cluster, model: Manifest) -> list[Manifest]:

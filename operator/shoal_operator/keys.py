@@ -44,7 +44,7 @@ def check(file: Path) -> None:
         keys.read(yaml.safe_load(file.read_bytes()))
     except OSError as error:
         raise BadSettings(f"--keys-file: {file} cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise BadSettings(f"--keys-file: {file} is not YAML") from error
     except BadManifest as bad:
         raise BadSettings(f"--keys-file: {file}: {bad}") from bad
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        raise BadSettings(f"--keys-file: {file} is not YAML") from error

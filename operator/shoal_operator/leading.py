@@ -67,9 +67,11 @@ class Leading:
         asked = self.asked = self._ticks()
         try:
             known = await door.get(LEASE, self._namespace, self._name)
+            # An answer shows what was so just before it came, however long ago it was asked for: how long another has
+            # been still counts from then on.
             self.heard = self._ticks()
-            self._seen = lease_holding.sighting(known, self._seen, asked)
-            if not lease_holding.may_take(self._seen, self._identity, self._ticks()):
+            self._seen = lease_holding.sighting(known, self._seen, self.heard)
+            if not lease_holding.may_take(self._seen, self._identity, self.heard):
                 self._renewed = None
                 return False
             written = await door.hold(LEASE, self._lease(known))

@@ -72,12 +72,15 @@ class Local:
         self._leaving: dict[str, ModelDeployment] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._greeted: set[str] = set()
+        self._has_worked = False
+        """Whether any model ever answered: then the first start is over, whatever becomes of the files."""
         self._said_ready = False
         self._manifest_fault = ""
         self._announcer = Announcer()
         self._news: list[str] = []
         """Said once the files tell the same: who reads a sentence and looks there finds it true."""
         self._written: dict[str, str] = {}
+        self._not_published = ""
         self._wake = asyncio.Event()
         token = proof.load_token(run.master_key)
         self._loads = Loads(gateway.addresses, token, clock, lambda _models: self._wake.set())
@@ -177,9 +180,11 @@ class Local:
 
     def _failure(self) -> list[str]:
         """Why the first start has failed; empty once something worked."""
+        if self._has_worked:
+            return []
         if not self._gateway.ready and self._gateway.starts >= TRIES and self._gateway.pid is None:
             return [self._gateway.last_words]
-        if self._greeted or any(o.desired.replicas == 0 for o in self._outcomes.values()):
+        if any(o.desired.replicas == 0 for o in self._outcomes.values()):
             return []
         return first_start.failure((i, self._outcomes[i]) for i in self._models)
 
@@ -229,6 +234,7 @@ class Local:
         if md.id in self._greeted or not self._gateway.ready or not (outcome.observed.ready or at_zero):
             return
         self._greeted.add(md.id)
+        self._has_worked = True
         names = outcome.status.names
         url = f"http://{self._settings.address}"
         when = ", and starts when somebody asks" if at_zero else ""
@@ -255,7 +261,18 @@ class Local:
             self._say(line)
 
     def _publish(self) -> None:
-        """Write routes and status where they changed."""
+        """Write routes and status where they changed. What serves goes on where that cannot be, as on a full disk."""
+        try:
+            self._write_news()
+        except OSError as error:
+            self._written.clear()
+            if self._not_published != str(error):
+                self._tell(f'reason=NotPublished because="{error}; it is tried again"')
+            self._not_published = str(error)
+        else:
+            self._not_published = ""
+
+    def _write_news(self) -> None:
         routes = [routing.route(md, md.status, self._outcomes[i].observed) for i, md in self._models.items()]
         document = RouteDocument(models=routes).model_dump_json(by_alias=True, indent=1)
         if self._is_news("routes", document):

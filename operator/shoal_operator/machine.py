@@ -41,8 +41,13 @@ def weights_bytes(source: Path) -> int:
 
 
 def free_port(host: str, ports: Iterable[int], chance: random.Random) -> int:
-    """One of these ports that nobody listens on; by chance, so that two who ask at once do not get the same."""
+    """One of these ports that nobody listens on; by chance, so that two who ask at once do not get the same.
+
+    Raises OSError where there is none to choose from.
+    """
     candidates = list(ports)
+    if not candidates:
+        raise OSError(errno.EADDRINUSE, "no port is left")
     chance.shuffle(candidates)
     return next((port for port in candidates if is_free(host, port)), candidates[0])
 

@@ -58,6 +58,10 @@ def _read_file(file: Path) -> list[ModelDeployment]:
         raise Refused([f"{file} is not UTF-8 text"]) from error
     except yaml.YAMLError as error:
         raise Refused([f"{file} is not YAML: {_yaml_fault(error)}"]) from error
+    except RecursionError as error:
+        raise Refused([f"{file} is not YAML: it is nested too deeply"]) from error
+    except (ValueError, AttributeError) as error:  # of the reader, about a day or a number that does not exist
+        raise Refused([f"{file} holds a value that cannot be read ({error}): put it in quotes"]) from error
     models: list[ModelDeployment] = []
     sentences: list[str] = []
     for number, document in enumerate(documents, start=1):

@@ -34,6 +34,8 @@ class _Told:
     facts: Gateway | None = None
     """None: it is gone."""
     heard: datetime | None = None
+    ready_until: datetime | None = None
+    """When it was last seen to be Ready, and may have served somebody."""
     boot: str = ""
     sequence: int = 0
     models: dict[str, ModelLoad] = field(default_factory=dict)
@@ -62,6 +64,8 @@ class Merger:
     def __init__(self, now: datetime) -> None:
         self._began = now
         self._known_since: datetime | None = None
+        self._unseen_until: datetime | None = None
+        """Until then a gateway that was silent and Ready may have served somebody, and it is gone."""
         self._told: dict[str, _Told] = {}
         self._models: dict[str, _Model] = {}
         self._voices: Mapping[str, bool] = {}
@@ -75,14 +79,18 @@ class Merger:
         """
         present = {gateway.name: gateway for gateway in gateways}
         for name, gateway in present.items():
-            self._told.setdefault(name, _Told(now)).facts = gateway
+            told = self._told.setdefault(name, _Told(now))
+            told.facts = gateway
+            if gateway.is_ready:
+                told.ready_until = now
         changed: set[str] = set()
         for name, told in list(self._told.items()):
             if name not in present:
                 told.facts = None
             if self._is_out(told, now):
                 changed |= set(told.models)
-                told.models = {}
+                self._note_unseen(told)
+                told.models, told.boot = {}, ""
                 if told.facts is None:
                     del self._told[name]
         self._sample(changed, now)
@@ -92,11 +100,13 @@ class Merger:
     def hear(self, name: str, message: LoadMessage, now: datetime) -> frozenset[str]:
         """Take a message in; the models whose load it changes. Raises OutOfOrder where one before it was lost."""
         told = self._told.setdefault(name, _Told(now))
-        before = told.models if told.boot == message.boot else {}
+        before = told.models
+        is_whole_story = told.boot == message.boot and (not message.is_whole or told.is_heard(now))
         if message.is_whole:
             changed = set(told.models) | set(message.models)
             if told.boot != message.boot:
-                self._remember_boot(now - timedelta(seconds=message.uptime_seconds))
+                self._remember_boot(told, now - timedelta(seconds=message.uptime_seconds))
+                self._note_unseen(told)
             told.boot, told.models = message.boot, dict(message.models)
         elif told.boot != message.boot or message.sequence != told.sequence + 1:
             raise OutOfOrder(f"message {message.sequence} of boot {message.boot} after {told.sequence} of {told.boot}")
@@ -108,8 +118,7 @@ class Merger:
             self._heard_since = now
         for model, load in message.models.items():
             self._note_use(model, load, now)
-            arrived = load.arrived - before[model].arrived if model in before else 0
-            self._models[model].arrived += max(0, arrived)
+            self._models[model].arrived += _arrivals(load, before.get(model, _NO_LOAD), is_whole_story)
         return self._sample(changed, now)
 
     def load(self, model: str, now: datetime) -> Load:
@@ -120,10 +129,10 @@ class Merger:
         known = self._models.get(model)
         if known is None:
             nothing = (Sample(heard_since, 0, 0),)
-            return Load(nothing, None, self._known_since, self._missing(now), self._silent(now))
+            return Load(nothing, self._unseen_until, self._known_since, self._missing(now), self._silent(now))
         return Load(
             tuple(known.samples),
-            known.busy_at,
+            max((at for at in (known.busy_at, self._unseen_until) if at is not None), default=None),
             self._known_since,
             self._missing(now),
             self._silent(now),
@@ -162,10 +171,19 @@ class Merger:
         for model in models:
             self._models.pop(model, None)
 
-    def _remember_boot(self, booted: datetime) -> None:
-        """Of a gateway that began before we listened, the one before it may have served somebody whom nobody saw."""
-        if booted <= self._began and (self._known_since is None or booted > self._known_since):
+    def _remember_boot(self, told: _Told, booted: datetime) -> None:
+        """The one before it may have served somebody whom nobody saw: until it began, or we did."""
+        booted = min(booted, self._began)
+        if told.heard is None and (self._known_since is None or booted > self._known_since):
             self._known_since = booted
+
+    def _note_unseen(self, told: _Told) -> None:
+        """Of a gateway that is no more, or begins anew, nobody will tell what it served while it was silent."""
+        if told.heard is None or told.ready_until is None:
+            return
+        was_silent = (told.ready_until - told.heard).total_seconds() >= OUT_SECONDS
+        if was_silent and (self._unseen_until is None or told.ready_until > self._unseen_until):
+            self._unseen_until = told.ready_until
 
     def _note_use(self, model: str, load: ModelLoad, now: datetime) -> None:
         known = self._models.setdefault(model, _Model())
@@ -226,6 +244,17 @@ class Merger:
 
     def _believed(self, now: datetime) -> Mapping[str, bool]:
         return {name: told.is_heard(now) for name, told in self._told.items() if not self._is_out(told, now)}
+
+
+def _arrivals(load: ModelLoad, before: ModelLoad, is_whole_story: bool) -> int:
+    """How many came since.
+
+    How long a request runs is reckoned from who came, who is there and for how long: of a gateway that is heard for the
+    first time, or again after a silence, only those count who were seen to be there.
+    """
+    if is_whole_story:
+        return max(0, load.arrived - before.arrived)
+    return max(0, load.waiting + load.in_flight - before.waiting - before.in_flight)
 
 
 def _sum_by_replica(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -90,6 +90,10 @@ class Observed:
     """So many new replicas at most, where others wait for the same nodes."""
     held: Hindrance | None = None
     """Why no new replica may be made now."""
+    not_now: frozenset[str] = frozenset()
+    """Revisions of which no replica is made just now, because one was refused."""
+    tried_since: datetime | None = None
+    """Since when replicas of the desired revision are made and let go again, though none of them may be there now."""
     changes_at: datetime | None = None
     """When these facts are others even if nothing happens."""
     surge_waits: str = ""

@@ -22,14 +22,13 @@ from shoal_operator.load_source import Loads
 from shoal_operator.operating import NoLoads, Operating, run_workers
 from shoal_operator.operator_metrics import OperatorMetrics
 from shoal_operator.operator_settings import OperatorSettings
+from shoal_operator.relisting import Relisting
 from shoal_operator.settings import BadSettings
 from shoal_operator.store import Store
 from shoal_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 2.0
-"""After the last object of a list that was read anew, everything is listed once more."""
 _PAUSE_SECONDS = 2.0
 
 
@@ -135,8 +134,7 @@ class Reign:
             clock=_now,
             chance=random.Random(),  # noqa: S311  (spreads tries; guards nothing)
         )
-        self._relist: asyncio.TimerHandle | None = None
-        self._relists = asyncio.Event()
+        self._relisting = Relisting(self._list_all)
         self.has_listed = False
         """Whether everything there is has been read once."""
 
@@ -160,8 +158,6 @@ class Reign:
                 task.cancel()
             await asyncio.wait([keeping, working])
             self._queue.close()
-            if self._relist is not None:
-                self._relist.cancel()
 
     async def _work(self) -> None:
         await self._list_all()
@@ -171,7 +167,7 @@ class Reign:
         watching.start()
         tasks = [
             asyncio.create_task(run_workers(self._operating)),
-            asyncio.create_task(self._list_again()),
+            asyncio.create_task(self._relisting.run()),
             asyncio.create_task(watching.ended()),
         ]
         if self._places is not None and self._loads is not None:
@@ -195,16 +191,7 @@ class Reign:
             return
         self._store.saw(kind, manifest)
         if what is None:
-            if self._relist is not None:
-                self._relist.cancel()
-            self._relist = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._relists.set)
-
-    async def _list_again(self) -> None:
-        """A watch that lost its place reads a list anew; what was deleted meanwhile is only missing in it."""
-        while True:
-            await self._relists.wait()
-            self._relists.clear()
-            await self._list_all()
+            self._relisting.was_listed()
 
     async def _list_all(self) -> None:
         while True:

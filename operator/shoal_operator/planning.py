@@ -79,9 +79,12 @@ def make(
         plan = _step(desired, observed, now, in_flight)
     else:
         old = _step(split.old.desired, split.old.observed, now, in_flight)
+        takes_one = old.step is Step.ROLLED_OUT and any(r.name in old.delete for r in observed.ready)
+        if takes_one and not rollout.may_miss_one(desired, observed):
+            old = Plan()  # a canary before this one waits until the new one is there
         new = _step(split.new.desired, split.new.observed, now, in_flight)
         plan = _together(old, new, desired, observed)
-    return replace(plan, give_up=give_up, forget=forget, look_again_after=_look_again(desired, observed, now))
+    return replace(plan, give_up=give_up, forget=forget, look_again_after=look_again(desired, observed, now))
 
 
 def _step(desired: Desired, observed: Observed, now: datetime, in_flight: Mapping[str, int]) -> Plan:
@@ -125,7 +128,7 @@ def _with_faults(observed: Observed, faults: Mapping[str, LastWords | None]) -> 
 def _forgotten(desired: Desired, observed: Observed) -> tuple[str, ...]:
     """A fault counts while its revision is wished for; asking for none is a way to have it tried again."""
     return tuple(
-        r.name for r in observed.revisions if r.fault and (r.name != desired.revision or desired.replicas == 0)
+        r.name for r in observed.revisions if r.fault and (r.name != desired.revision or desired.asks_for_none)
     )
 
 
@@ -170,7 +173,7 @@ def _deletions(
 
 
 def _creations(desired: Desired, target: Target, observed: Observed, leaving: frozenset[str]) -> tuple[NewReplica, ...]:
-    if not target.creatable:
+    if not target.creatable or target.revision in observed.not_now:
         return ()
     staying = [r for r in observed.staying if r.name not in leaving]
     outdated = any(r.revision != target.revision for r in staying)
@@ -215,8 +218,9 @@ def _names(replicas: tuple[Replica, ...]) -> tuple[str, ...]:
     return tuple(replica.name for replica in replicas)
 
 
-def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
-    """The deadlines of those that start, and of those that wait for room."""
+def look_again(desired: Desired, observed: Observed, now: datetime) -> float | None:
+    """When time alone may ask for another plan: at the deadlines of those that start, of those that wait for room, of a
+    revision that was never ready."""
     starting = observed.in_state(ReplicaState.STARTING)
     left = [
         rollout.ROOM_SECONDS - (now - r.hindrance.since).total_seconds()
@@ -225,6 +229,6 @@ def _look_again(desired: Desired, observed: Observed, now: datetime) -> float | 
     ]
     left = [seconds for seconds in left if seconds > 0]
     left += [desired.start_deadline_seconds - (now - r.since).total_seconds() for r in starting if r.hindrance is None]
-    if observed.changes_at is not None:
-        left.append((observed.changes_at - now).total_seconds())
+    times = [observed.changes_at, rollout.has_time_until(desired, observed)]
+    left += [(at - now).total_seconds() for at in times if at is not None]
     return max(0.0, min(left)) if left else None

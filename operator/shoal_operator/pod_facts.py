@@ -32,6 +32,8 @@ class Beside:
     """Gangs whose pods did not all find a node in time."""
     may_make: int | None = None
     held: Hindrance | None = None
+    not_now: frozenset[str] = frozenset()
+    tried_since: datetime | None = None
     surge_waits: str = ""
     surge_refused: str = ""
     changes_at: tuple[datetime, ...] = ()
@@ -53,6 +55,8 @@ def observed(pods: Sequence[Manifest], records: Sequence[Manifest], beside: Besi
         obstacle=beside.obstacle,
         may_make=beside.may_make,
         held=beside.held,
+        not_now=beside.not_now,
+        tried_since=beside.tried_since,
         changes_at=min((time for time in times if time > now), default=None),
         taken_names=beside.taken_names | overdue,
     )
@@ -83,14 +87,6 @@ def is_rolling(pods: Sequence[Manifest], revision: str) -> bool:
     return any(not kinds.is_leaving(pod) and kinds.revision(pod) != revision for pod in pods)
 
 
-def is_served_by_another(pods: Sequence[Manifest], revision: str) -> bool:
-    """Whether one of them is ready, so that something would be lost."""
-    return any(
-        not kinds.is_leaving(pod) and kinds.revision(pod) != revision and pod_status.condition(pod, "Ready")[0]
-        for pod in pods
-    )
-
-
 def surge(md: ModelDeployment, pods: Sequence[Manifest]) -> Surge | None:
     """The turn that this model has: for a replica that was made beside others, until these have gone."""
     if not md.spec.resources.gpu:
@@ -107,15 +103,31 @@ def surge(md: ModelDeployment, pods: Sequence[Manifest]) -> Surge | None:
 
 def pending_gangs(md: ModelDeployment, pods: Sequence[Manifest]) -> list[PendingGang]:
     """The model's gangs that look for nodes; those that somebody holds back on purpose do not."""
+    return [
+        PendingGang(md.id, name, ganging.pool(md), min(pod_status.created(pod) for pod in members))
+        for name, members in _staying_gangs(pods).items()
+        if not any(pod.get("spec", {}).get("schedulingGates") for pod in members) and not _has_nodes(members)
+    ]
+
+
+def has_found_nodes(pods: Sequence[Manifest], since: datetime) -> bool:
+    """Whether a gang that was made after this moment has found a node for each of its pods."""
+    return any(
+        _has_nodes(members) and min(pod_status.created(pod) for pod in members) > since
+        for members in _staying_gangs(pods).values()
+    )
+
+
+def _staying_gangs(pods: Sequence[Manifest]) -> dict[str, list[Manifest]]:
+    """The pods of each replica of which none was told to go."""
     of_replica: dict[str, list[Manifest]] = defaultdict(list)
     for pod in pods:
         of_replica[kinds.label(pod, labels.REPLICA)].append(pod)
-    return [
-        PendingGang(md.id, name, ganging.pool(md), min(pod_status.created(pod) for pod in members))
-        for name, members in of_replica.items()
-        if not any(kinds.is_leaving(pod) or pod.get("spec", {}).get("schedulingGates") for pod in members)
-        and not all(pod.get("spec", {}).get("nodeName") for pod in members)
-    ]
+    return {name: members for name, members in of_replica.items() if not any(kinds.is_leaving(pod) for pod in members)}
+
+
+def _has_nodes(members: Sequence[Manifest]) -> bool:
+    return all(pod.get("spec", {}).get("nodeName") for pod in members)
 
 
 def is_held(pod: Manifest) -> bool:

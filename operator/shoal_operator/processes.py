@@ -200,16 +200,19 @@ class Processes:
         if isinstance(command, LastWords) or words is not None:
             replica.postpone(words or LastWords("", permanent=False), now)
             return
-        place = Place(
-            replica=replica.name,
-            uid=replica.uid,
-            port=self._free_port(),
-            directory=self._run.scratch(),
-            model_key_file=model.key_file,
-            ray_token_file=model.token_file,
-        )
         environment = blueprints.environment(blueprint, self._means.environment, self._run.python_path, replica.gpus)
-        replica.start(Start(command, place, environment), now)
+        try:
+            place = Place(
+                replica=replica.name,
+                uid=replica.uid,
+                port=self._free_port(),
+                directory=self._run.scratch(),
+                model_key_file=model.key_file,
+                ray_token_file=model.token_file,
+            )
+            replica.start(Start(command, place, environment), now)
+        except OSError as error:  # no room on a disk, too many processes: it may be so for a while, and others serve
+            replica.postpone(LastWords(f"the replica program cannot be started ({error})", permanent=False), now)
 
     def _no_room(self, replica: Supervised) -> LastWords | None:
         """Why it cannot be started just now; takes the GPUs where it can."""

@@ -54,18 +54,22 @@ async def reconcile(
         is_scheduled=world.is_scheduled,
         canaries=canary.replicas if canary else 0,
         first_goes_because=manner.because,
+        asks_for_none=md.spec.replicas == 0,
     )
     plan = planning.make(desired, observed, now, load.in_flight_by_replica)
     if plan.changes_something:
         observed = await world.observe(md, revision, fresh=True)
         plan = planning.make(desired, observed, now, load.in_flight_by_replica)
-    plan = replace(plan, look_again_after=_sooner(plan.look_again_after, decision.look_again_after))
+    told = status.coarse_load(md, load, decision.memory, now)
+    again = _sooner(plan.look_again_after, decision.look_again_after, told.look_again_after)
     if plan.changes_something:
         await world.carry_out(md, plan, now)
         observed = await world.observe(md, revision, fresh=False)
-    told, memory = status.coarse_load(md, load, decision.memory, now)
-    derived = status.derive(md, desired, decision, observed, grant, now, told)
-    return Outcome(desired, observed, plan, derived, decision, memory)
+        # What was refused is refused for a while; where it was so before, nothing else changes.
+        again = _sooner(again, planning.look_again(desired, observed, now))
+    plan = replace(plan, look_again_after=again)
+    derived = status.derive(md, desired, decision, observed, grant, now, told.load)
+    return Outcome(desired, observed, plan, derived, decision, told.memory)
 
 
 def _wanted_so_far(md: ModelDeployment, observed: Observed) -> int:

@@ -23,10 +23,10 @@ class Refusal:
 
 
 class Refusals:
-    """At most one of each model."""
+    """At most one of each revision of a model."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Refusal] = {}
+        self._known: dict[str, dict[str, Refusal]] = {}
 
     def note(self, uid: str, revision: str, sentence: str, now: datetime, *, pods: int | None = None) -> None:
         """A pod was refused."""
@@ -39,15 +39,24 @@ class Refusals:
     def _keep(
         self, uid: str, revision: str, sentence: str, now: datetime, latest: datetime | None, pods: int | None
     ) -> None:
-        before = self._known.get(uid)
-        again = restarts.after(before.times if before and before.revision == revision else 0, now, now)
+        known = {each.revision: each for each in self._known.get(uid, {}).values() if not _is_long_over(each, now)}
+        self._known[uid] = known
+        before = known.get(revision)
+        again = restarts.after(before.times if before else 0, now, now)
         until = again.at if latest is None else min(again.at, latest)
-        self._known[uid] = Refusal(revision, LastWords(sentence, permanent=False), until, again.bad_runs, pods)
+        known[revision] = Refusal(revision, LastWords(sentence, permanent=False), until, again.bad_runs, pods)
 
-    def of(self, uid: str, now: datetime) -> Refusal | None:
+    def of(self, uid: str, now: datetime) -> list[Refusal]:
         """What is in force."""
-        known = self._known.get(uid)
-        return known if known is not None and now < known.until else None
+        return [refusal for refusal in self._known.get(uid, {}).values() if now < refusal.until]
+
+    def was_made(self, uid: str, revision: str) -> None:
+        """This revision is refused no more."""
+        self._known.get(uid, {}).pop(revision, None)
 
     def forget(self, uid: str) -> None:
         self._known.pop(uid, None)
+
+
+def _is_long_over(refusal: Refusal, now: datetime) -> bool:
+    return (now - refusal.until).total_seconds() >= restarts.LONGEST_PAUSE_SECONDS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from shoal_api.termination import LastWords
@@ -32,6 +32,8 @@ class Desired:
     """A revision that nobody has promoted yet has so many replicas at most; 0: there is no such thing."""
     first_goes_because: str = ""
     """Why an old replica goes first, where the manifest left that open."""
+    asks_for_none: bool = False
+    """The manifest itself asks for no replica; that nobody needs one just now is no such wish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +77,53 @@ def target(desired: Desired, observed: Observed) -> Target:
     known = observed.revision(desired.revision)
     if known.proven and not known.canary:
         return Target(desired.revision, creatable=False, because=against.sentence)
-    others = [r for r in observed.revisions if r.proven and r.name != desired.revision and r.fault is None]
-    proven = [r.name for r in others if not r.canary]
-    if proven:
-        return Target(proven[-1], creatable=True, because=against.sentence)
+    others = _restorable(desired, observed)
+    if others:
+        return Target(others[-1], creatable=True, because=against.sentence)
     return Target(desired.revision, creatable=False, because=against.sentence)
 
 
-def given_up(desired: Desired, observed: Observed, now: datetime) -> LastWords | None:
-    """Why the desired revision is tried no more: a replica of it said so, or it had its time and never became ready.
+def _restorable(desired: Desired, observed: Observed) -> list[str]:
+    """The other revisions that worked and are no canaries, the newest last."""
+    others = [r for r in observed.revisions if r.proven and r.name != desired.revision and r.fault is None]
+    return [r.name for r in others if not r.canary]
 
-    The latter only where an older one can be restored. Without one there is nothing to lose: it is tried on.
-    """
-    known = observed.revision(desired.revision)
-    if known.fault is not None:
+
+def given_up(desired: Desired, observed: Observed, now: datetime) -> LastWords | None:
+    """Why the desired revision is tried no more: a replica of it said so, or it had its time and never became ready."""
+    if observed.revision(desired.revision).fault is not None:
         return None
     gave_up = next((r for r in observed.staying if r.revision == desired.revision and _gave_up(r)), None)
     if gave_up is not None:
         return gave_up.last_words
-    if known.proven:
+    until = has_time_until(desired, observed)
+    if until is None or now < until:
         return None
-    if not any(r.proven and r.name != desired.revision and r.fault is None for r in observed.revisions):
-        return None
-    late = [
-        r
-        for r in observed.staying
-        if r.revision == desired.revision and (now - r.created).total_seconds() >= desired.start_deadline_seconds
-    ]
-    if not late:
-        return None
-    said = next((f": {r.last_words.sentence}" for r in late if r.last_words), "")
-    said = said or next((f": {r.hindrance.sentence}" for r in late if r.hindrance), "")
+    tried = _tried(desired, observed)
+    said = next((f": {r.last_words.sentence}" for r in tried if r.last_words), "")
+    said = said or next((f": {r.hindrance.sentence}" for r in tried if r.hindrance), "")
     sentence = f"revision {desired.revision} was not ready within {desired.start_deadline_seconds:.0f} s{said}"
     return LastWords(sentence, permanent=False)
+
+
+def has_time_until(desired: Desired, observed: Observed) -> datetime | None:
+    """When the desired revision, which was never ready, has had its time.
+
+    Only where an older one can be restored. Without one there is nothing to lose: it is tried on.
+    """
+    known = observed.revision(desired.revision)
+    is_tried = desired.replicas > 0 and not known.proven and known.fault is None
+    works = any(r.revision == desired.revision for r in observed.ready)  # its record is about to say so
+    if not is_tried or works or not _restorable(desired, observed):
+        return None
+    before = [observed.tried_since] if observed.tried_since else []
+    began = min([*before, *(r.created for r in _tried(desired, observed))], default=None)
+    return None if began is None else began + timedelta(seconds=desired.start_deadline_seconds)
+
+
+def _tried(desired: Desired, observed: Observed) -> list[Replica]:
+    """The replicas of the desired revision that are to become ready."""
+    return [r for r in observed.staying if r.revision == desired.revision and r.state is not ReplicaState.READY]
 
 
 def _gave_up(replica: Replica) -> bool:

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,8 @@ STATUS_FILE = "status.json"
 _LOCK_FILE = "lock"
 _SCRATCH_LIST = "scratch"
 _SCRATCH_PREFIX = "shoal-"
+_LOOKED_AT_SECONDS = 1.0
+"""Who asks whether a folder is held holds it for a moment: that is not another `shoal up`."""
 
 
 class InUse(Exception):
@@ -25,11 +28,9 @@ class RunDirectory:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root = root
         self._lock = os.open(root / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_locked_within(self._lock, _LOOKED_AT_SECONDS):
             os.close(self._lock)
-            raise InUse(str(root)) from None
+            raise InUse(str(root))
         self._clear(keep_logs=False)
         for folder in (self.logs, self.keys, self.python_path):
             folder.mkdir(mode=0o700)
@@ -92,6 +93,19 @@ def remove_scratch(folder: Path) -> None:
     """Remove a folder made by `scratch`, and nothing else."""
     if folder.name.startswith(_SCRATCH_PREFIX) and folder.parent == Path(tempfile.gettempdir()):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked_within(descriptor: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def is_held(root: Path) -> bool:

@@ -80,10 +80,13 @@ def decide(
     spec: Spec, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning = TUNING
 ) -> Decision:
     """As many as `spec.replicas` says, else as the load needs; `current` is how many were wanted so far."""
+    told = Memory(load_told=memory.load_told)
     if spec.replicas is not None:
-        return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}")
+        return Decision(spec.replicas, Reason.FIXED_REPLICAS, f"spec.replicas is {spec.replicas}", told)
     if spec.scaling is None:
-        return Decision(1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica")
+        return Decision(
+            1, Reason.DEFAULT_REPLICAS, "neither spec.replicas nor spec.scaling is given: one replica", told
+        )
     floor = schedules.floor(spec.scaling, now)
     scaling = spec.scaling
     if floor.because:
@@ -91,8 +94,7 @@ def decide(
     decision = _follow(scaling, floor, current, ready, load, memory, now, tuning)
     if floor.because and decision.reason is Reason.FOLLOWS_LOAD and decision.replicas == floor.replicas:
         decision = replace(decision, reason=Reason.SCHEDULED, because=floor.because)
-    again = [seconds for seconds in (decision.look_again_after, floor.look_again_after) if seconds is not None]
-    return replace(decision, look_again_after=min(again, default=None))
+    return replace(decision, look_again_after=_sooner(decision.look_again_after, floor.look_again_after))
 
 
 def _follow(
@@ -153,27 +155,48 @@ def _fall(
 ) -> Decision:
     """Fewer, where that has been enough for long; else as many as now, and why."""
     if load.missing:
-        return _frozen(current, load, memory)
+        return _frozen(current, load, memory, again=_until_it_lasts(scaling, current, load))
     floor = min(max(scaling.min_replicas, 1), current)
+    left: float | None = None
     if current and not scaling.min_replicas and load.newest.load == 0 and memory.busy_at is not None:
         idle = (now - memory.busy_at).total_seconds()
-        if idle >= scaling.idle_seconds:
+        left = scaling.idle_seconds - idle
+        if left <= 0:
             because = f"nobody asked for {scaling.idle_seconds} s (scaling.idleSeconds)"
             return Decision(0, Reason.IDLE, because, replace(memory, needs=()))
         if current == floor:
-            return _until_idle(scaling, current, memory, scaling.idle_seconds - idle, idle >= _QUIET_SECONDS)
+            return _until_idle(scaling, current, memory, left, idle >= _QUIET_SECONDS)
+    decision = _fewer(scaling, floor, current, ready, load, memory, now, tuning)
+    return replace(decision, look_again_after=_sooner(decision.look_again_after, left))
+
+
+def _fewer(
+    scaling: Scaling, floor: int, current: int, ready: int, load: Load, memory: Memory, now: datetime, tuning: Tuning
+) -> Decision:
+    """Fewer, and one at least, where averages and the delay say so."""
     target = scaling.target_load
     # A crowd of a few seconds that the replicas carry is no reason for more of them, and one to keep them.
     seconds = tuning.rise_seconds
     lately = _needed(_work(load, seconds, ready, memory, now, tuning), target)
     stable = _needed(_flow(load, tuning.stable_seconds, memory, now), target)
     wanted = max(_clamp(max(lately, stable), scaling), floor)
-    if not loads.covers(load.samples, tuning.stable_seconds, now):
-        return _steady(scaling, current, load, replace(memory, needs=()))
-    memory = replace(memory, needs=_noted(memory.needs, wanted, _delay(scaling, tuning), now))
-    if wanted >= current:
-        return _steady(scaling, current, load, memory)
-    return _lower(scaling, current, wanted, load, memory, now, tuning)
+    is_known = loads.covers(load.samples, tuning.stable_seconds, now)
+    memory = replace(memory, needs=_noted(memory.needs, wanted, _delay(scaling, tuning), now) if is_known else ())
+    if wanted >= current or not is_known:
+        then = now + timedelta(seconds=tuning.stable_seconds)
+        lasting = _clamp(_needed(_work(load, seconds, ready, memory, then, tuning), target), scaling)
+        decision = _steady(scaling, current, load, memory, again=1.0 if max(lasting, floor) < current else None)
+    else:
+        decision = _lower(scaling, current, wanted, load, memory, now, tuning)
+    return replace(
+        decision, look_again_after=_sooner(decision.look_again_after, _until_it_lasts(scaling, current, load))
+    )
+
+
+def _until_it_lasts(scaling: Scaling, current: int, load: Load) -> float | None:
+    """When to look again at a load that may need more once it has lasted: long requests run for minutes, and meanwhile
+    no gateway has news of them."""
+    return 1.0 if _clamp(_needed(load.newest.load, scaling.target_load), scaling) > current else None
 
 
 def _until_idle(scaling: Scaling, current: int, memory: Memory, left: float, is_quiet: bool) -> Decision:
@@ -192,12 +215,10 @@ def _lower(
     needs = memory.needs
     most = max(need for _, need in needs)
     # Before the first of them nothing was noted: a restart, or a gateway that fell silent for long.
-    left = delay - (now - needs[0][0]).total_seconds()
+    left = delay - (now - needs[0 if most < current else 1][0]).total_seconds()
     if left > 0 or most >= current:
         because = f"fewer would do; they go when that stays so for {delay:g} s"
-        at = needs[1][0] if len(needs) > 1 else needs[0][0]
-        left = max(left, delay - (now - at).total_seconds(), 0.0)
-        return Decision(current, Reason.HELD_BY_DELAY, because, memory, look_again_after=left)
+        return Decision(current, Reason.HELD_BY_DELAY, because, memory, look_again_after=max(left, 0.0))
     because = (
         f"load {load.newest.load} ({_parts(load)}) at target {scaling.target_load}: {most} were enough for "
         f"{delay:g} s (scaling.scaleDownDelaySeconds)"
@@ -233,19 +254,19 @@ def _frozen_or_thawed(memory: Memory, load: Load, now: datetime, tuning: Tuning)
     return replace(memory, frozen_since=None, needs=tuple((min(at + gap, now), need) for at, need in memory.needs))
 
 
-def _steady(scaling: Scaling, current: int, load: Load, memory: Memory) -> Decision:
+def _steady(scaling: Scaling, current: int, load: Load, memory: Memory, again: float | None) -> Decision:
     """As many as now. The sentence holds no number that changes from second to second: it stands in a condition."""
     newest = _needed(load.newest.load, scaling.target_load)
+    reason, because = Reason.FOLLOWS_LOAD, _span(scaling)
     if newest > scaling.max_replicas:
+        reason = Reason.AT_MAXIMUM
         because = f"the load needs more than maxReplicas {scaling.max_replicas} at target {scaling.target_load}"
-        return Decision(current, Reason.AT_MAXIMUM, because, memory)
-    if current > max(newest, scaling.min_replicas, 1):
+    elif current > max(newest, scaling.min_replicas, 1):
+        reason = Reason.HELD_BY_WINDOW
         because = f"fewer than {current} would do just now; the average of half a minute does not say so yet"
-        return Decision(current, Reason.HELD_BY_WINDOW, because, memory, look_again_after=1.0)
-    if current == 0:
-        return Decision(0, Reason.FOLLOWS_LOAD, "nobody asks; the first request starts a replica", memory)
-    again = 1.0 if newest > current else None
-    return Decision(current, Reason.FOLLOWS_LOAD, _span(scaling), memory, look_again_after=again)
+    elif current == 0:
+        because = "nobody asks; the first request starts a replica"
+    return Decision(current, reason, because, memory, look_again_after=again)
 
 
 def _span(scaling: Scaling) -> str:
@@ -253,19 +274,20 @@ def _span(scaling: Scaling) -> str:
     return f"{span}, one for every {scaling.target_load} requests that wait or run"
 
 
-def _frozen(current: int, load: Load, memory: Memory) -> Decision:
+def _frozen(current: int, load: Load, memory: Memory, again: float | None) -> Decision:
     if not load.silent:
         return Decision(current, Reason.FOLLOWS_LOAD, "a gateway has just come or is asked again", memory, True, 1.0)
-    return Decision(current, Reason.GATEWAY_SILENT, f"no replica goes: {'; '.join(load.silent)}", memory)
+    because = f"no replica goes: {'; '.join(load.silent)}"
+    return Decision(current, Reason.GATEWAY_SILENT, because, memory, look_again_after=again)
 
 
 def _busy_at(load: Load, memory: Memory, now: datetime) -> datetime:
     """When the last request was seen; where nobody can know, as late as it may have been."""
     if load.samples and load.newest.load:
         return now
-    known = [at for at in (memory.busy_at, load.busy_at) if at is not None]
-    if memory.busy_at is None:
-        known += [load.known_since or now]
+    known = [at for at in (memory.busy_at, load.busy_at, load.known_since) if at is not None]
+    if memory.busy_at is None and load.known_since is None:
+        known += [now]
     return max(known)
 
 
@@ -291,8 +313,12 @@ def _flow(load: Load, seconds: float, memory: Memory, now: datetime) -> float:
 
 
 def _needed(load: float, target: int) -> int:
-    """So many replicas that none carries more than the target."""
-    return math.ceil(load / target - _ROUNDING)
+    """So many replicas that none carries more than the target; one for the least work, too."""
+    return max(math.ceil(load / target - _ROUNDING), int(load > 0))
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)
 
 
 def _clamp(replicas: int, scaling: Scaling) -> int:

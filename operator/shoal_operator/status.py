@@ -69,15 +69,25 @@ def derive(
     )
 
 
-def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) -> tuple[ObservedLoad, Memory]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The load for the status."""
+
+    load: ObservedLoad
+    memory: Memory
+    look_again_after: float | None = None
+    """When it may be told what is not told yet."""
+
+
+def coarse_load(md: ModelDeployment, load: Load, memory: Memory, now: datetime) -> Told:
     """The load for the status, another one at most every LOAD_SECONDS: each costs a write that all watchers get."""
     if not load.samples:
-        return md.status.load, memory
+        return Told(md.status.load, memory)
     newest = ObservedLoad(waiting=load.newest.waiting, in_flight=load.newest.in_flight)
-    told = memory.load_told
-    if newest == md.status.load or (told is not None and (now - told).total_seconds() < LOAD_SECONDS):
-        return md.status.load, memory
-    return newest, replace(memory, load_told=now)
+    if newest == md.status.load:
+        return Told(newest, memory)
+    left = LOAD_SECONDS - (now - memory.load_told).total_seconds() if memory.load_told else 0.0
+    return Told(md.status.load, memory, left) if left > 0 else Told(newest, replace(memory, load_told=now))
 
 
 def refused(before: Status, generation: int, sentence: str, reason: Reason, now: datetime) -> Status:

@@ -37,7 +37,7 @@ def add(commands: Commands, say: Say) -> None:
         "model, on this machine.",
     )
     logs.add_argument("-f", "--follow", action="store_true", help="on a cluster: go on as long as they run")
-    logs.add_argument("--tail", type=int, default=100, metavar="LINES", help="of each replica (default %(default)s)")
+    logs.add_argument("--tail", type=_count, default=100, metavar="LINES", help="of each replica (default %(default)s)")
     logs.add_argument("--previous", action="store_true", help="on a cluster: of the run before, which ended")
     flags.add_model(logs)
     logs.set_defaults(run=lambda given, environment: _logs(given, environment, say))
@@ -53,6 +53,13 @@ def add(commands: Commands, say: Say) -> None:
     )
     flags.add_kubeconfig(doctor)
     doctor.set_defaults(run=lambda given, environment: _doctor(given, environment, say))
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{count} is no number of lines; give 0 or more")
+    return count
 
 
 def _status(given: argparse.Namespace, environment: Environment, say: Say) -> int:

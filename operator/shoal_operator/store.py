@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from shoal_api import labels, modeldeployment
 from shoal_api.modeldeployment import ModelDeployment
 from shoal_api.rules import BadManifest, Fault
-from shoal_api.status import Status
+from shoal_api.status import Status, understood
 from shoal_operator import kinds
 from shoal_operator.kinds import MODEL, Kind, Manifest
 
@@ -40,7 +40,7 @@ class Wish:
         if self.md is not None:
             return self.md.status
         try:
-            return Status.model_validate(self.manifest.get("status") or {})
+            return Status.model_validate(understood(self.manifest.get("status") or {}))
         except ValidationError:
             return Status()
 

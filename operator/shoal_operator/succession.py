@@ -28,6 +28,8 @@ class Circumstances:
     refused: str = ""
     """Why none may until an old one has gone."""
     may_make: int | None = None
+    not_now: frozenset[str] = frozenset()
+    """Revisions of which none may be made just now."""
     changes_at: tuple[datetime, ...] = ()
 
 
@@ -49,13 +51,13 @@ class Succession:
         return surging.manner(md.spec.rollout.strategy, own_class, self._surge_class, self._trying_out.classes)
 
     async def look(self, md: ModelDeployment, record: Manifest | None, its_pods: Sequence[Manifest]) -> None:
-        """Learn what may push whom out; and, before one that serves goes for a revision that never worked, what can be
-        learnt about that one without a GPU."""
+        """Learn what may push whom out; and, before one that serves or starts goes for a revision that never worked,
+        what that one lacks."""
         await self._trying_out.read_classes()
         if record is None or kinds.annotation(record, labels.PROVEN) or kinds.annotation(record, labels.FAULT):
             return
         uid, revision, now = md.metadata.uid, kinds.revision(record), self._clock()
-        if self._refusals.of(uid, now) is not None or not pod_facts.is_served_by_another(its_pods, revision):
+        if any(refusal.revision == revision for refusal in self._in_force(md, its_pods, now)):
             return
         name = naming.object_name(md.metadata.name, revision, "preflight")
         new = pods.pods(md, name, 0, revision, record["data"]["template"])
@@ -79,15 +81,22 @@ class Succession:
     ) -> Circumstances:
         """What is so now; `waits` is what `wait_for_turn` said."""
         look = (now + timedelta(seconds=surging.LOOK_SECONDS),) if waits else ()
-        refusal = self._refusals.of(md.metadata.uid, now)
-        if refusal is None:
-            return Circumstances(waits=waits, changes_at=look)
-        times = (*look, refusal.until)
-        if _goes_by_waiting(md, revision, its_pods, refusal):
-            may_make = 0 if len(its_pods) >= (refusal.pods or 0) else None
-            return Circumstances(None, waits, refusal.words.sentence, may_make, times)
-        obstacle = refusal.words if refusal.revision == revision else None
-        return Circumstances(obstacle, waits, changes_at=times)
+        refusals = self._in_force(md, its_pods, now)
+        by_waiting = [refusal for refusal in refusals if _goes_by_waiting(md, revision, its_pods, refusal)]
+        firm = {refusal.revision: refusal.words for refusal in refusals if refusal not in by_waiting}
+        return Circumstances(
+            obstacle=firm.get(revision),
+            waits=waits,
+            refused=next((refusal.words.sentence for refusal in by_waiting), ""),
+            may_make=0 if by_waiting else None,
+            not_now=frozenset(firm),
+            changes_at=(*look, *(refusal.until for refusal in refusals)),
+        )
+
+    def _in_force(self, md: ModelDeployment, its_pods: Sequence[Manifest], now: datetime) -> list[Refusal]:
+        """What was refused a moment ago; one pod fewer may change a quota's mind."""
+        refusals = self._refusals.of(md.metadata.uid, now)
+        return [refusal for refusal in refusals if refusal.pods is None or len(its_pods) >= refusal.pods]
 
     def wait_for_turn(self, md: ModelDeployment, seen: Iterable[Surge | None], now: datetime, *, claims: bool) -> str:
         """Why this model makes no replica beside its old ones; where it may and `claims`, the turn is its own."""
@@ -108,9 +117,9 @@ class Succession:
         counted = pod_count if preflight.is_quota(message) else None
         self._refusals.note(md.metadata.uid, revision, sentence, self._clock(), pods=counted)
 
-    def was_made(self, uid: str) -> None:
-        """Nothing is refused any more."""
-        self._refusals.forget(uid)
+    def was_made(self, uid: str, revision: str) -> None:
+        """A replica of this revision: it is refused no more."""
+        self._refusals.was_made(uid, revision)
 
     def forget(self, uid: str) -> None:
         """The model is gone."""
@@ -119,7 +128,7 @@ class Succession:
 
 
 def _goes_by_waiting(md: ModelDeployment, revision: str, its_pods: Sequence[Manifest], refusal: Refusal) -> bool:
-    """Whether a quota refused what an old replica's going can heal."""
-    if refusal.pods is None or md.spec.rollout.strategy is RolloutStrategy.SURGE:
+    """Whether a quota refused what an old replica's going can heal: there was one then, and it goes or may go."""
+    if not refusal.pods or md.spec.rollout.strategy is RolloutStrategy.SURGE:
         return False
     return pod_facts.is_rolling(its_pods, revision) or any(kinds.is_leaving(pod) for pod in its_pods)

@@ -26,10 +26,15 @@ def next_number(records: Sequence[Manifest], revision: str) -> int | None:
 
 
 def forgotten(records: Sequence[Manifest], pods: Sequence[Manifest], revision: str) -> list[Manifest]:
-    """Revisions that nobody will come back to: the oldest beyond KEPT_REVISIONS, without pods, not the last proven."""
+    """Revisions that nobody will come back to: the oldest beyond KEPT_REVISIONS, without pods, not the last that worked
+    and were no canaries."""
     by_age = sorted(records, key=lambda record: int(record.get("revision", 0)), reverse=True)
     in_use = {kinds.label(pod, labels.REVISION) for pod in pods} | {revision}
-    proven = [record for record in by_age if kinds.annotation(record, labels.PROVEN) == "true"]
+    proven = [
+        record
+        for record in by_age
+        if kinds.annotation(record, labels.PROVEN) == "true" and not kinds.annotation(record, labels.CANARY)
+    ]
     kept = {kinds.name(record) for record in (*by_age[:KEPT_REVISIONS], *proven[:2])}
     return [
         record

@@ -49,6 +49,16 @@ def test_the_operators_role_is_what_the_operator_says_it_needs() -> None:
     }
 
 
+def test_where_it_runs_itself_the_operator_may_hold_its_lease_and_list_where_gateways_are() -> None:
+    rules = one(render({}), "Role", "shoal-operator-own")["rules"]
+
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (["leases"], None, ["create"]),
+        (["leases"], ["shoal-operator"], ["get", "update"]),
+        (["endpointslices"], None, ["list"]),
+    ]
+
+
 def test_without_namespaces_roles_hold_everywhere_and_with_them_only_there() -> None:
     everywhere, somewhere = render({}), render({"namespaces": ["team-a"]})
 

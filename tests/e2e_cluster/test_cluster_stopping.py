@@ -122,12 +122,19 @@ def test_the_state_survives_its_file(tmp_path: Path) -> None:
         processes=(Process("etcd", 7, 99),),
         made=("/run/netns",),
         sysctls={"kernel/panic": "1"},
+        stopping=True,
     )
 
     state.write(tmp_path / "deep" / "state.json", kept)
 
     assert state.read(tmp_path / "deep" / "state.json") == kept
     assert state.read(tmp_path / "none.json") is None
+
+
+def test_a_state_that_says_nothing_of_a_stop_is_of_a_cluster_that_runs() -> None:
+    text = state.dump(State(nodes=(1,))).replace('"stopping": false', '"more": 1')
+
+    assert state.parse(text, "state.json") == State(nodes=(1,))
 
 
 def test_a_restarted_component_takes_the_place_of_its_dead_one() -> None:

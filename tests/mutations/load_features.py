@@ -3,6 +3,7 @@
 from features import GATEWAY, Feature
 
 SCALING, SHARING = "operator/shoal_operator/scaling.py", GATEWAY + "sharing.py"
+MERGING, AGAIN = "operator/shoal_operator/merging.py", "tests/operator/test_looking_again.py"
 STORIES, CLAIMS = "tests/operator/test_scaling.py", "tests/serving/test_dispatching_claims.py"
 DISPATCHING = "tests/serving/test_gateway_dispatching.py"
 DIVIDED, MERGED = "tests/serving/test_sharing.py", "tests/operator/test_merging.py"
@@ -162,23 +163,81 @@ LOAD_FEATURES = [
     Feature(
         "a silent gateway freezes the way down",
         SCALING,
-        "    if load.missing:\n        return _frozen(current, load, memory)\n",
+        "    if load.missing:\n"
+        "        return _frozen(current, load, memory, again=_until_it_lasts(scaling, current, load))\n",
         "",
         STORIES + "::test_a_silent_gateway_freezes_the_way_down_and_says_so",
     ),
     Feature(
         "after a restart no replica goes before half a minute is known",
         SCALING,
-        "    if not loads.covers(load.samples, tuning.stable_seconds, now):\n",
-        "    if False:\n",
+        "    is_known = loads.covers(load.samples, tuning.stable_seconds, now)",
+        "    is_known = True",
         STORIES + "::test_after_a_restart_half_a_minute_must_be_known_also_where_the_delay_is_shorter",
     ),
     Feature(
         "requests too short to be seen count as use",
         SCALING,
-        "(memory.busy_at, load.busy_at)",
-        "(memory.busy_at,)",
+        "(memory.busy_at, load.busy_at, load.known_since)",
+        "(memory.busy_at, load.known_since)",
         STORIES + "::test_requests_too_short_to_be_seen_running_count_as_use",
+    ),
+    Feature(
+        "a load that may need more is looked at until it has lasted",
+        SCALING,
+        "    return 1.0 if _clamp(_needed(load.newest.load, scaling.target_load), scaling) > current else None",
+        "    return None",
+        AGAIN + "::test_a_burst_of_long_requests_is_looked_at_until_it_has_lasted",
+    ),
+    Feature(
+        "the idle time is looked at though the delay is longer",
+        SCALING,
+        "look_again_after=_sooner(decision.look_again_after, left))",
+        "look_again_after=decision.look_again_after)",
+        AGAIN + "::test_the_idle_time_ends_where_it_should_though_the_delay_is_longer",
+    ),
+    Feature(
+        "the least work needs a replica",
+        SCALING,
+        "int(load > 0))",
+        "0)",
+        AGAIN + "::test_the_least_work_wakes_a_model",
+    ),
+    Feature(
+        "averages that fall without news are looked at",
+        SCALING,
+        "again=1.0 if max(lasting, floor) < current else None",
+        "again=None",
+        AGAIN + "::test_without_news_nothing_but_a_look_that_was_asked_for_would_change_the_number",
+    ),
+    Feature(
+        "the load in the status is the last one in the end",
+        "operator/shoal_operator/status.py",
+        "Told(md.status.load, memory, left) if left",
+        "Told(md.status.load, memory) if left",
+        "tests/operator/test_following_load.py"
+        "::test_the_load_in_the_status_changes_every_ten_seconds_at_most_and_is_the_newest_in_the_end",
+    ),
+    Feature(
+        "what ran unheard is not reckoned with",
+        MERGING,
+        "(not message.is_whole or told.is_heard(now))",
+        "True",
+        MERGED + "::test_who_came_is_counted_where_somebody_saw_it",
+    ),
+    Feature(
+        "a gateway that was silent and Ready may have served somebody",
+        MERGING,
+        "        was_silent = (told.ready_until - told.heard).total_seconds() >= OUT_SECONDS",
+        "        was_silent = False",
+        MERGED + "::test_one_that_was_silent_and_ready_may_have_served_somebody_until_its_end",
+    ),
+    Feature(
+        "a gateway begun after us may have replaced another",
+        MERGING,
+        "        booted = min(booted, self._began)\n        if told.heard is None and (",
+        "        if booted <= self._began and (",
+        MERGED + "::test_a_gateway_begun_after_us_may_have_replaced_one_that_ended_before_we_listened",
     ),
     Feature(
         "requests that are over before the next message are told",

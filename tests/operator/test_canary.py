@@ -95,6 +95,18 @@ def test_a_canary_without_room_makes_an_old_one_go_only_where_another_stays() ->
         assert counts(world) == left
 
 
+def test_what_is_left_of_an_earlier_canary_goes_when_the_next_one_is_there() -> None:
+    known = (OLD, Revision("second", proven=True, canary=True), NEW)
+    there = tuple(a_replica(name, revision=name[:-1]) for name in ("old0", "old1", "second0"))
+    starts = a_replica("new0", STARTING, age=5)
+
+    waits = planning.make(wish(4, "delete-first"), Observed((*there, starts), known), T0)
+    goes_on = planning.make(wish(4, "delete-first"), Observed((*there, a_replica("new0")), known), T0)
+
+    assert not waits.changes_something, "one ready replica is missing already"
+    assert goes_on.delete == ("second0",)
+
+
 @pytest.mark.parametrize("manner", MANNERS)
 def test_a_model_at_zero_comes_back_with_its_canary_and_goes_again(manner: str) -> None:
     world = SmallWorld(canaries=frozenset({"new"}))

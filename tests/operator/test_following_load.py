@@ -6,16 +6,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster
-from reigns import MASTER_KEY, T0, Reign, a_wish, settled
-from shoal_api import proof
+from reigns import INSTALLATION, MASTER_KEY, T0, Reign, a_wish, settled
+from replicas import PERMANENT
+from shoal_api import labels, modeldeployment, proof
 from shoal_api.load import ModelLoad
+from shoal_api.naming import Grant
+from shoal_operator import kinds, reconciling
+from shoal_operator.cluster_world import ClusterWorld
 from shoal_operator.gateway_places import GatewayPlaces
-from shoal_operator.kinds import EVENT, MODEL, POD
+from shoal_operator.kinds import EVENT, MODEL, POD, REVISION
 from shoal_operator.load import Load, Sample
 from shoal_operator.load_source import Loads
 from shoal_operator.operating import run_workers
+from shoal_operator.scaling import FRESH
 from standin_gateway import StandinGateway, a_standin_gateway
 
 ID = "team/qwen"
@@ -220,3 +227,53 @@ async def true(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not fact():  # noqa: ASYNC110  (a fact, not an event)
             await asyncio.sleep(0.01)
+
+
+def test_a_revision_that_gave_up_is_not_tried_again_because_nobody_asked_for_a_while() -> None:
+    cluster = settled(a_wish(scaling=BOUNDS | {"minReplicas": 1}))
+    wish, good = cluster.of(MODEL)[0], cluster.of(POD)[0]
+    told = Told({ID: a_load((0, 0, 1))})
+
+    async def story() -> None:
+        reign = Reign(cluster, T0 + timedelta(seconds=5), told)
+        spec = {"engine": {"args": ["--no-such-flag"]}, "scaling": {"minReplicas": 0}}
+        cluster.change(MODEL, wish, {"spec": spec, "metadata": {"generation": 2}})
+        await reign.look()
+        record = next(found for found in cluster.of(REVISION) if kinds.revision(found) != kinds.revision(good))
+        fault = {labels.FAULT: PERMANENT.to_text()}
+        cluster.change(REVISION, record, {"metadata": {"annotations": fault}})
+        told.loads[ID] = a_load((0, 0, 1), (6, 0, 0), busy=6)
+        await looks(reign, 45)
+        assert cluster.of(POD) == []
+
+        told.loads[ID] = a_load((6, 0, 0), (60, 1, 0), busy=60)
+        await looks(reign, 10)
+        assert [kinds.revision(pod) for pod in cluster.of(POD)] == [kinds.revision(good)]
+        reign.queue.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("spec", [{"replicas": 1}, {"scaling": BOUNDS | {"minReplicas": 1}}, {}])
+def test_the_load_in_the_status_changes_every_ten_seconds_at_most_and_is_the_newest_in_the_end(
+    spec: dict[str, Any],
+) -> None:
+    cluster = settled(a_wish(**spec))
+    seen = []
+
+    async def story() -> None:
+        reign = Reign(cluster)
+        await reign.observe()
+        world = ClusterWorld(cluster, reign.store, INSTALLATION, MASTER_KEY, lambda: T0)
+        md, memory = modeldeployment.read(cluster.of(MODEL)[0]), FRESH
+        for second in range(15):
+            now, load = T0 + timedelta(seconds=second), a_load((-60, 0, 1), (0, 0, 15 - min(second, 12)))
+            outcome = await reconciling.reconcile(md, Grant((), ()), world, now, load, memory)
+            md, memory = md.model_copy(update={"status": outcome.status}), outcome.memory
+            seen.append((outcome.status.load.in_flight, outcome.plan.look_again_after or 3600.0))
+
+    asyncio.run(story())
+
+    assert [in_flight for in_flight, _ in seen] == [15] * 10 + [5] * 5
+    assert all(again <= 10 for _, again in seen[1:10])
+    assert seen[-1][1] <= 6, "the last change is told, though nothing else happens"

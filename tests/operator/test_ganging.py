@@ -9,7 +9,7 @@ from builders import a_model
 from fake_cluster import FakeCluster, running
 from reigns import T0, Reign, a_wish
 from shoal_api import labels
-from shoal_operator import ganging
+from shoal_operator import ganging, kinds
 from shoal_operator.ganging import PendingGang, Release
 from shoal_operator.kinds import MODEL, POD, Manifest, label
 
@@ -22,14 +22,18 @@ def gang(model: str, seconds_ago: float, pool: ganging.Pool = POOL) -> PendingGa
     return PendingGang(f"default/{model}", f"{model}-0", pool, T0 - timedelta(seconds=seconds_ago))
 
 
+def a_release(seconds_left: float) -> Release:
+    return Release(1, T0 + timedelta(seconds=seconds_left), T0 - timedelta(seconds=30), T0 - timedelta(minutes=3), "r1")
+
+
 RULINGS = [
     ("nobody looks for nodes", [], None, 1, ()),
     ("another looks in this pool", [gang("other", 5)], None, 0, ()),
     ("another looks in another pool", [gang("other", 5, ("amd.com/gpu", ()))], None, 1, ()),
     ("its own looks", [gang("mine", 5)], None, 0, ()),
     ("its own looks for too long", [gang("mine", 121)], None, 0, ("mine-0",)),
-    ("it let go a moment ago", [], Release(1, T0 + timedelta(seconds=30)), 0, ()),
-    ("its pause is over", [], Release(1, T0), 1, ()),
+    ("it let go a moment ago", [], a_release(30), 0, ()),
+    ("its pause is over", [], a_release(0), 1, ()),
     ("two at once: the younger lets go", [gang("other", 9), gang("mine", 5)], None, 0, ("mine-0",)),
     ("two at once: the older stays", [gang("other", 5), gang("mine", 9)], None, 0, ()),
 ]
@@ -48,7 +52,7 @@ def test_the_ruling(
 def test_the_pause_after_a_release_doubles_up_to_a_limit() -> None:
     pauses, release, now = [], None, T0
     for _ in range(7):
-        release = ganging.after_release(release, now)
+        release = ganging.after_release(release, now - timedelta(seconds=121), "r1", now)
         pauses.append((release.until - now).total_seconds())
 
     assert pauses == [30, 60, 120, 240, 480, 600, 600]
@@ -139,3 +143,75 @@ def test_a_lost_pod_replaces_the_whole_gang(rank: int) -> None:
         place.reign.queue.close()
 
     asyncio.run(story())
+
+
+def test_a_gang_that_let_go_keeps_to_its_pause_though_another_of_its_model_runs() -> None:
+    async def story() -> None:
+        place = Nodes()
+        place.cluster.add(a_wish("one", replicas=1, **GANG))
+        await place.look(T0)
+        for pod in place.of("one"):
+            place.schedule(pod)
+        await place.look(T0 + timedelta(seconds=5))
+        wish = place.cluster.objects["ModelDeployment", "team", "one"]
+        place.cluster.change(MODEL, wish, {"spec": {"replicas": 2}, "metadata": {"generation": 2}})
+        place.cluster.add(a_wish("two", **GANG))
+        await place.look(T0 + timedelta(seconds=10))
+        await place.look(T0 + timedelta(seconds=11))
+        assert (len(place.of("one")), len(place.of("two"))) == (4, 0), "its second looks for nodes"
+
+        place.reign.now = T0 + timedelta(seconds=132)
+        for _ in range(3):  # its pods that go call for looks at it alone
+            await place.reign.observe()
+            await place.reign.operating.look_at("uid-one")
+        await place.look(T0 + timedelta(seconds=136))
+        assert (len(place.of("one")), len(place.of("two"))) == (2, 2), "its second let go, and the other has its turn"
+        place.reign.queue.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "DeleteFirst"])
+def test_gangs_of_a_new_revision_that_never_find_nodes_have_until_the_deadline_together(strategy: str) -> None:
+    async def story() -> None:
+        place = Nodes()
+        rollout = {"strategy": strategy, "startDeadlineSeconds": 600}
+        place.cluster.add(a_wish("one", replicas=1, rollout=rollout, **GANG))
+        await place.look(T0)
+        old = {kinds.revision(pod) for pod in place.of("one")}
+        at = 5
+        for pod in place.of("one"):
+            place.schedule(pod)
+        await place.look(T0 + timedelta(seconds=at))
+        wish = place.cluster.objects["ModelDeployment", "team", "one"]
+        place.cluster.change(MODEL, wish, {"spec": {"engine": {"args": ["-O3"]}}, "metadata": {"generation": 2}})
+        served = []
+        while at < 900:
+            at += 5
+            for pod in place.cluster.of(POD):
+                if kinds.is_leaving(pod):
+                    place.cluster.remove(POD, pod)
+                elif kinds.revision(pod) in old:
+                    place.schedule(pod)
+                elif not pod["status"].get("conditions"):
+                    place.cluster.change(POD, pod, {"status": no_room(at)})
+            await place.look(T0 + timedelta(seconds=at))
+            served.append({kinds.revision(pod) for pod in place.of("one")} == old)
+        place.reign.queue.close()
+        assert not all(served), "it was tried"
+        assert all(served[-30:]), "and what worked is restored"
+        progress = next(c for c in wish_of(place)["status"]["conditions"] if c["type"] == "Progressing")
+        assert "was not ready within 600 s" in progress["message"]
+
+    asyncio.run(story())
+
+
+def wish_of(place: Nodes) -> Manifest:
+    return place.cluster.objects["ModelDeployment", "team", "one"]
+
+
+def no_room(seconds: float) -> Manifest:
+    at = (T0 + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition | {"lastTransitionTime": at}]}

@@ -121,6 +121,26 @@ def test_without_an_api_server_the_leader_stops_before_the_lease_is_free() -> No
     asyncio.run(story())
 
 
+def test_an_answer_that_was_long_under_way_shows_a_holder_that_may_have_renewed_just_now() -> None:
+    async def story() -> None:
+        server, times = LeaseServer(), Times()
+        first, second = times.operator("first"), times.operator("second")
+        await first.step(server)
+
+        class Slow(LeaseServer):
+            async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
+                for _ in range(10):
+                    times.seconds += 2
+                    await first.step(server)
+                self.lease, self.version = server.lease, server.version
+                return server.lease
+
+        assert not await second.step(Slow())
+        assert (first.leads(), second.leads()) == (True, False)
+
+    asyncio.run(story())
+
+
 def test_two_that_reach_for_a_free_lease_at_once_are_told_apart_by_the_api_server() -> None:
     async def story() -> None:
         server, times = LeaseServer(), Times()

@@ -57,6 +57,7 @@ def test_a_priority_stands_in_the_entry_only_where_it_says_something() -> None:
     [
         ("", "a list of entries"),
         ("[", "is not YAML"),
+        ("- {name: alice, since: 2026-02-30}", "is not YAML"),
         ("- {name: a, sha256: sk-plain, models: []}", r"\[0\]\.sha256: 64 hexadecimal digits are expected"),
     ],
 )

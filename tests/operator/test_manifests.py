@@ -45,6 +45,11 @@ def test_several_documents_in_several_files(tmp_path: Path) -> None:
             ["document 1: spec.replicas", "document 2: spec.engine.image"],
         ),
         (yaml.safe_dump_all([a_manifest(), a_manifest()]), ["default/qwen is defined in"]),
+        ("since: 2026-02-30", ["holds a value that cannot be read (day is out of range for month): put it in quotes"]),
+        ("since: !!timestamp soon", ["holds a value that cannot be read"]),
+        ("[" * 5000, ["is not YAML: it is nested too deeply"]),
+        (yaml.safe_dump(a_manifest()) + "more: {2026-11-22: x}", ["this cannot be written as JSON (keys must be str"]),
+        (yaml.safe_dump(a_manifest()) + "more: &m [*m]", ["this cannot be written as JSON (Circular reference"]),
     ],
 )
 def test_each_fault_is_one_sentence_with_its_place(tmp_path: Path, text: str, sentences: list[str]) -> None:

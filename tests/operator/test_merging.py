@@ -9,7 +9,7 @@ from builders import a_model
 from replicas import T0
 from shoal_api.load import VERSION, Claim, Claims, LoadMessage, ModelLoad
 from shoal_operator import scaling
-from shoal_operator.load import Load
+from shoal_operator.load import Load, service_seconds
 from shoal_operator.merging import Gateway, Merger, OutOfOrder
 
 
@@ -246,6 +246,46 @@ def test_the_last_use_is_the_newest_that_any_gateway_saw() -> None:
     assert told.load().busy_at == T0 + timedelta(seconds=57)
 
 
+def test_a_gateway_begun_after_us_may_have_replaced_one_that_ended_before_we_listened() -> None:
+    told = Gateways("a")
+    told.tell("a", uptime=5000)
+    told.pass_time(5, "a")
+    told.tell("b", uptime=2)
+
+    assert told.load().known_since == T0
+
+
+@pytest.mark.parametrize("how", ["gone", "not ready", "begins anew"])
+@pytest.mark.parametrize(("silent", "last_use"), [(600, 600), (10, 0)])
+def test_one_that_was_silent_and_ready_may_have_served_somebody_until_its_end(
+    how: str, silent: float, last_use: float
+) -> None:
+    told = Gateways("a", "b")
+    told.tell("a", m=idle(0))
+    told.tell("b", m=idle(0))
+    told.pass_time(silent, "a")
+    if how == "gone":
+        del told.there["b"]
+    elif how == "not ready":
+        told.become("b", is_ready=False)
+    else:
+        told.boots["b"] = "another"
+        told.tell("b", whole=True, uptime=1)
+    told.pass_time(20, "a")
+
+    assert told.load().busy_at == T0 + timedelta(seconds=last_use)
+    assert told.load("never-asked-for").busy_at == (T0 + timedelta(seconds=last_use) if last_use else None)
+
+
+def test_one_that_was_silent_and_speaks_again_tells_itself_what_it_served() -> None:
+    told = Gateways("a", "b")
+    told.tell("b", m=idle(0))
+    told.pass_time(600, "a")
+    told.tell("b", whole=True, m=idle(500))
+
+    assert told.load().busy_at == T0 + timedelta(seconds=100)
+
+
 def test_a_gateway_begun_before_we_listened_may_have_replaced_one_that_served() -> None:
     told = Gateways("a", "b")
     told.tell("a", uptime=5000)
@@ -256,6 +296,61 @@ def test_a_gateway_begun_before_we_listened_may_have_replaced_one_that_served() 
     told.tell("b", whole=True, uptime=1)
 
     assert told.load().known_since == T0 - timedelta(seconds=30), "what it replaced was heard until its end"
+
+
+@pytest.mark.parametrize(
+    ("silent", "boot", "before", "after", "counted"),
+    [
+        (0, "boot-a", None, ModelLoad(in_flight=5, arrived=20), 20),  # the first requests for it
+        (0, "boot-a", ModelLoad(in_flight=5, arrived=20), ModelLoad(arrived=26), 6),
+        (2, "boot-a", ModelLoad(in_flight=5, arrived=20), ModelLoad(arrived=26), 6),  # it was dialled again at once
+        (20, "boot-a", ModelLoad(arrived=20), ModelLoad(in_flight=3, arrived=600), 3),  # nobody saw what ran meanwhile
+        (20, "boot-a", ModelLoad(in_flight=5, arrived=20), ModelLoad(in_flight=3, arrived=600), 0),
+        (2, "another", ModelLoad(in_flight=5, arrived=20), ModelLoad(in_flight=7, arrived=9), 2),
+    ],
+)
+def test_who_came_is_counted_where_somebody_saw_it(
+    silent: float, boot: str, before: ModelLoad | None, after: ModelLoad, counted: int
+) -> None:
+    told = Gateways("a")
+    told.tell("a", **({} if before is None else {"m": before}))
+    begin = told.load().newest.arrived
+    told.pass_time(silent)
+    told.boots["a"] = boot
+    told.tell("a", whole=silent > 0, m=after)
+
+    assert told.load().newest.arrived - begin == counted
+
+
+def test_of_a_gateway_that_comes_with_requests_those_count_that_it_has() -> None:
+    told = Gateways("a", "b")
+    told.tell("a", m=running(1))
+    before = told.load().newest
+    told.pass_time(1, "a")
+    told.tell("b", m=ModelLoad(in_flight=7, arrived=1000))
+
+    assert (told.load().newest.arrived - before.arrived, told.load().newest.load - before.load) == (7, 7)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_how_long_a_request_runs_is_reckoned_from_the_first_ones_on_and_not_from_what_ran_unseen(silent: bool) -> None:
+    """Two gateways; requests of two seconds come in bursts, and one gateway is not heard for a while."""
+    told, asked, ends = Gateways("a", "b"), {"a": 0, "b": 0}, dict[str, list[int]](a=[], b=[])
+    for second in range(60):
+        told.now += timedelta(seconds=1)
+        for name in told.there:
+            burst = 30 if second % 20 == 10 else 1 if second > 10 else 0
+            asked[name] += burst
+            ends[name] = [at for at in ends[name] if at > second] + [second + 2] * burst
+            is_silent = silent and name == "b" and 34 < second < 55
+            if not is_silent and asked[name]:
+                told.tell(
+                    name, whole=silent and second == 55, m=ModelLoad(in_flight=len(ends[name]), arrived=asked[name])
+                )
+        told.merger.see(told.there.values(), told.now)
+        seconds = service_seconds(told.load().samples, told.now) if second > 12 else 2.0
+        assert seconds is not None
+        assert 1.3 < seconds < 3.0, second
 
 
 def test_a_message_of_the_version_before_and_one_of_the_version_after_are_understood() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from fake_cluster import FakeCluster, running
+from fake_cluster import FakeCluster, condition, running
 from reigns import MASTER_KEY, T0, Reign, a_wish, model_uid, settled
 from shoal_api import proof
 from shoal_operator import lease_holding
@@ -187,6 +187,21 @@ def test_an_upgraded_operator_makes_a_lost_pod_from_the_kept_template() -> None:
     settled(cluster=cluster)
 
     assert cluster.of(POD)[0]["spec"]["containers"][0]["image"] == "shoal/engine:0"
+
+
+def test_what_a_newer_operator_has_told_takes_no_model_away() -> None:
+    cluster = settled(a_wish(replicas=1))
+    model = cluster.of(MODEL)[0]
+    newer = {"type": "Quantized", "status": "True", "reason": "Int4", "lastTransitionTime": "2026-11-21T12:00:00Z"}
+    model["status"]["conditions"].append(newer)
+    model["status"]["energy"] = {"watts": 300}
+    pods = cluster.names(POD)
+
+    settled(cluster=cluster)
+
+    assert condition(cluster) == ("True", "ReplicasReady", "1 of 1 replicas answer")
+    assert cluster.of(MODEL)[0]["status"]["names"] == ["qwen"]
+    assert cluster.names(POD) == pods
 
 
 def test_going_back_to_an_older_revision_makes_it_the_newest_wish() -> None:

@@ -9,9 +9,12 @@ import pytest
 
 from facts import DEADLINE_SECONDS
 from fake_cluster import FakeCluster, condition, events, running
-from reigns import Reign, a_wish, settled
-from shoal_api import labels
+from reigns import INSTALLATION, MASTER_KEY, Reign, a_wish, settled
+from shoal_api import labels, modeldeployment
+from shoal_api.naming import Grant
+from shoal_operator import reconciling, rendering
 from shoal_operator.api_faults import ApiFault
+from shoal_operator.cluster_world import ClusterWorld
 from shoal_operator.kinds import (
     MODEL,
     POD,
@@ -74,6 +77,55 @@ def test_a_refused_pod_is_tried_again_later_and_says_why() -> None:
     asyncio.run(story())
 
     assert condition(cluster)[0] == "True"
+
+
+def test_a_pod_that_is_refused_again_with_the_same_words_is_looked_at_again_without_any_news() -> None:
+    """Then nothing changes: no pod is made, and the status says already what it has to say."""
+    cluster = FakeCluster()
+    md = modeldeployment.read(cluster.add(a_wish(replicas=1)))
+    revision, again = rendering.revision(md), list[float | None]()
+    quota = ApiFault(403, "exceeded quota: gpus, requested: 1, used: 4, limited: 4")
+    cluster.refuses = lambda method, kind, _manifest: quota if (method, kind) == ("create", POD) else None
+
+    async def story() -> None:
+        nonlocal md
+        reign = Reign(cluster)
+        await reign.observe()
+        world = ClusterWorld(cluster, reign.store, INSTALLATION, MASTER_KEY, lambda: reign.now)
+        await world.tend(md, revision)
+        for _ in range(4):
+            outcome = await reconciling.reconcile(md, Grant((), ()), world, reign.now)
+            again.append(outcome.plan.look_again_after)
+            md = md.model_copy(update={"status": outcome.status})
+            reign.now += timedelta(seconds=10)
+
+    asyncio.run(story())
+
+    assert again == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_gang_that_a_quota_lets_in_by_half_is_not_made_and_deleted_over_and_over() -> None:
+    """While a pod of an earlier gang drains: that this one is gone may help, not that the half gang is."""
+    cluster = settled(a_wish(replicas=1, parallelism={"tensor": 2, "pipeline": 2}, resources={"gpu": 2}))
+    first, second = cluster.of(POD)
+    cluster.remove(POD, first)
+    cluster.change(POD, second, {"metadata": {"deletionTimestamp": "2026-11-21T12:10:00Z"}})
+    words = "pods is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
+    cluster.refuses = lambda method, kind, _pod: (
+        ApiFault(403, words) if (method, kind) == ("create", POD) and len(cluster.of(POD)) >= 2 else None
+    )
+    cluster.writes.clear()
+
+    async def story() -> None:
+        reign = Reign(cluster)
+        for _ in range(9):
+            await reign.look()
+        reign.queue.close()
+
+    asyncio.run(story())
+
+    assert sum(write.startswith("create Pod") for write in cluster.writes) == 2
+    assert cluster.names(POD) == [second["metadata"]["name"]]
 
 
 def test_the_younger_claimant_of_a_name_is_told_and_gets_it_when_it_is_free() -> None:

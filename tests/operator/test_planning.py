@@ -140,6 +140,16 @@ def test_a_fault_is_forgotten_when_the_wish_changes(wish: Desired, forgotten: tu
     assert plan.forget == forgotten
 
 
+def test_a_model_that_nobody_asks_for_comes_back_with_what_worked() -> None:
+    """Going to zero by itself is no wish that the broken revision be tried again."""
+    known = (OLD, Revision("new", fault=PERMANENT))
+    at_rest = planning.make(replace(desired(0), asks_for_none=False), Observed((), known), T0)
+    woken = planning.make(desired(1), Observed((), known), T0)
+
+    assert not at_rest.changes_something
+    assert [new.revision for new in woken.create] == ["old"]
+
+
 def test_a_replica_that_hangs_while_starting_is_replaced_at_its_deadline() -> None:
     hanging = a_replica("a", STARTING, age=60)
 

@@ -109,6 +109,26 @@ def test_what_is_not_there_is_said_before_an_old_replica_goes(strategy: str) -> 
     assert cluster.names(POD) != before
 
 
+def test_another_edit_is_looked_at_too_while_what_was_said_of_the_one_before_is_in_force() -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": "DeleteFirst"}))
+    before = cluster.names(POD)
+
+    async def two_edits() -> None:
+        reign = Reign(cluster)
+        for name in ("hub-token", "hub-tokken"):
+            source = {"secretKeyRef": {"name": name, "key": "token"}}
+            edit(cluster, {"engine": {"env": [{"name": "HUB", "valueFrom": source}]}})
+            for _ in range(3):
+                await reign.look()
+            reign.now += timedelta(seconds=0.5)
+        reign.queue.close()
+
+    asyncio.run(two_edits())
+
+    assert cluster.names(POD) == before
+    assert 'the Secret "hub-tokken" is not in namespace team' in progress(cluster)[1]
+
+
 def test_a_first_revision_is_not_held_up_by_what_is_not_there() -> None:
     cluster = FakeCluster()
     cluster.add(a_wish(replicas=1, **WITH_SECRET))
@@ -116,6 +136,76 @@ def test_a_first_revision_is_not_held_up_by_what_is_not_there() -> None:
     look(cluster)
 
     assert len(pods(cluster)) == 1, "kubelet waits for the Secret, and its words stand in the condition"
+
+
+def creates(cluster: FakeCluster) -> int:
+    return sum(write.startswith("create Pod") for write in cluster.writes)
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_where_pods_of_both_revisions_are_refused_each_has_its_pause(strategy: str) -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    refusal = ApiFault(403, "denied by the policy of this cluster")
+    edit(cluster, NEW_ARGS)
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, _pod: refusal if (method, kind) == ("create", POD) else None
+    cluster.writes.clear()
+
+    look(cluster, times=12)
+    assert creates(cluster) == 2
+
+    cluster.refuses = lambda _method, _kind, _pod: None
+    settled(cluster=cluster)
+    assert progress(cluster)[0] == "Complete"
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit(strategy: str) -> None:
+    """No old replica is there whose going would make room."""
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    old = kinds.revision(pods(cluster)[0])
+    words = "pods is forbidden: exceeded quota: few, requested: limits.memory=64Gi, used: limits.memory=0, "
+    too_much = ApiFault(403, f"{words}limited: limits.memory=40Gi")
+    edit(cluster, {"resources": {"memory": "64Gi"}})
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, pod: (
+        too_much if method in ("create", "rehearse") and kind == POD and kinds.revision(pod) != old else None
+    )
+    cluster.writes.clear()
+
+    look(cluster, times=12)
+
+    assert [kinds.revision(pod) for pod in pods(cluster)] == [old]
+    assert creates(cluster) == 2
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts(strategy: str) -> None:
+    """The new revision is refused, and the only replica of the old one was lost."""
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    old = kinds.revision(pods(cluster)[0])
+    refusal = ApiFault(403, "violates PodSecurity restricted")
+    edit(cluster, NEW_ARGS)
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, pod: (
+        refusal if method in ("create", "rehearse") and kind == POD and kinds.revision(pod) != old else None
+    )
+
+    async def starts() -> set[str]:
+        reign = Reign(cluster)
+        seen = set()
+        for _ in range(60):
+            await reign.look()
+            await reign.look()
+            seen |= {kinds.uid(pod) for pod in pods(cluster)}
+            reign.now += timedelta(seconds=7)
+        reign.queue.close()
+        return seen
+
+    assert len(asyncio.run(starts())) == 1
+    assert "violates PodSecurity" in progress(cluster)[1]
+    settled(cluster=cluster)
+    assert [pod["status"]["phase"] for pod in pods(cluster)] == ["Running"]
 
 
 def test_what_the_api_server_would_refuse_is_asked_before_an_old_replica_goes() -> None:
@@ -252,3 +342,17 @@ def test_a_record_of_an_earlier_version_is_taken_as_it_is() -> None:
     assert (cluster.of(REVISION), cluster.names(POD)) == before
     assert cluster.of(SECRET)
     assert all(event["type"] == "Normal" for event in cluster.of(EVENT))
+
+
+def test_the_revision_beside_canaries_is_kept_however_many_of_them_came_and_went() -> None:
+    cluster = settled(a_wish(replicas=1, rollout={"canary": {"replicas": 1}}))
+    first = kinds.revision(pods(cluster)[0])
+    for number in range(12):
+        edit(cluster, {"engine": {"args": [f"--seed={number}"]}})
+        settled(cluster=cluster)
+    for replicas in (0, 2):
+        edit(cluster, {"replicas": replicas})
+        settled(cluster=cluster)
+
+    assert progress(cluster)[0] == "CanaryWaits"
+    assert first in {kinds.revision(pod) for pod in pods(cluster)}

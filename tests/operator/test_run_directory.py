@@ -1,6 +1,8 @@
 """The folder of one run: exclusive, private, and cleared of what a killed run left."""
 
+import fcntl
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,18 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(InUse):
             RunDirectory(root)
     assert not run_directory.is_held(root)
+
+
+def test_a_look_at_the_folder_is_no_other_run(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    with (root / "lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        release = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        release.start()
+        with RunDirectory(root):
+            assert run_directory.is_held(root)
+        release.join()
 
 
 def test_keys_are_for_the_owner_alone_and_go_with_the_run(tmp_path: Path) -> None:

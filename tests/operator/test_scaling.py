@@ -344,6 +344,18 @@ def test_where_nobody_remembers_a_request_the_idle_time_begins_with_what_is_know
     assert story.current == 0
 
 
+def test_a_gateway_that_is_heard_later_than_others_may_tell_that_somebody_was_there_later() -> None:
+    story = Story(RULE, current=1)
+    story.load = Load(known_since=T0 - timedelta(seconds=290))
+    story.goes_on(5)
+    story.load = replace(story.load, known_since=T0 - timedelta(seconds=100))
+    story.goes_on(190)
+    assert story.current == 1
+    story.goes_on(10)
+
+    assert story.current == 0
+
+
 @pytest.mark.parametrize(
     ("current", "bounds", "wanted"),
     [

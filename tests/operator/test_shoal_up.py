@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from facts import DEADLINE_SECONDS, until
+from held_ports import own_range
 from one_machine_up import COMMAND, Up, a_file_model, up
+from shoal_operator.status_report import UpReport
 from shoal_operator.supervised import HOST
 
 
@@ -92,6 +94,12 @@ def test_a_killed_keeper_leaves_neither_program_nor_orphan(tmp_path: Path) -> No
         assert running.until_ready()[0].restarts == 1
 
 
+def back(running: Up, restarts: int) -> UpReport | None:
+    """The report of one whose gateway is ready after so many restarts."""
+    now = running.report()
+    return now if now is not None and now.gateway.restarts == restarts and now.gateway.ready else None
+
+
 def test_a_killed_gateway_comes_back_on_the_same_address(tmp_path: Path) -> None:
     with up(tmp_path, a_file_model(tmp_path)) as running:
         running.until_ready()
@@ -99,15 +107,51 @@ def test_a_killed_gateway_comes_back_on_the_same_address(tmp_path: Path) -> None
         assert report is not None
         assert report.gateway.pid is not None
 
-        psutil.Process(report.gateway.pid).kill()
-
-        def back() -> bool | None:
-            now = running.report()
-            return (now is not None and now.gateway.restarts == 1 and now.gateway.ready) or None
-
-        until(back, running.said)
+        for times in (1, 2, 3):
+            psutil.Process(report.gateway.pid).kill()
+            report = until(lambda times=times: back(running, times), running.said)
+            assert report.gateway.pid is not None
         with socket.create_connection((HOST, running.port)):
             pass
+
+
+def test_what_serves_goes_on_while_nothing_can_be_written(tmp_path: Path) -> None:
+    with up(tmp_path, a_file_model(tmp_path), a_file_model(tmp_path, "two")) as running:
+        [replica] = running.until_ready()
+        [other] = running.until_ready(model="two")
+        run = running.home / "run" / str(running.port)
+        scratch, logs = tmp_path / "scratch", run / "logs"
+        parts = [run / f".{name}.part" for name in ("status.json", "routes.json")]
+        program, gateway = running.program_of(replica), running.report()
+        assert gateway is not None
+        assert gateway.gateway.pid is not None
+
+        for part in parts:
+            part.mkdir()
+        scratch.rename(tmp_path / "away")
+        logs.rename(tmp_path / "logs away")
+        program.kill()
+        running.until_said("reason=NotPublished")
+        running.until_said("the replica program cannot be started")
+        psutil.Process(gateway.gateway.pid).kill()
+        assert running.program_of(other).is_running()
+
+        (tmp_path / "logs away").rename(logs)
+        (tmp_path / "away").rename(scratch)
+        for part in parts:
+            part.rmdir()
+        running.until_ready()
+        assert running.until_ready(model="two")[0].pid == other.pid
+        assert running.end() == 0
+
+
+def test_a_replica_for_which_no_port_is_left_ends_no_other(tmp_path: Path) -> None:
+    two = range(own_range().stop - 2, own_range().stop)
+    with up(tmp_path, a_file_model(tmp_path, replicas=2), ports=two) as running:
+        running.until_said("no port is left")
+        first = until(lambda: next((r for r in running.replicas() if r.state == "Ready"), None), running.said)
+        assert running.program_of(first).is_running()
+        assert running.end() == 0
 
 
 def test_a_killed_shoal_up_leaves_nothing_and_the_next_one_starts(tmp_path: Path) -> None:
@@ -167,6 +211,20 @@ def test_one_model_that_cannot_start_does_not_stop_the_other(tmp_path: Path) -> 
             "one": "",
             "bad": "there is no flag --foo",
         }
+
+
+def test_the_first_start_is_over_once_a_model_has_worked(tmp_path: Path) -> None:
+    bad = a_file_model(tmp_path, "bad", args=["--exit", "78", "there is no flag --foo"])
+    with up(tmp_path, a_file_model(tmp_path)) as running:
+        running.until_ready()
+
+        running.write(bad)
+        until(lambda: not running.replicas() and "reason=Removed" in running.said(), running.said)
+        running.until_said("model=default/bad reason=CannotStart")
+        running.write(a_file_model(tmp_path))
+
+        running.until_ready()
+        assert running.end() == 0
 
 
 def test_edits_of_the_file_are_carried_out_and_broken_ones_are_not(tmp_path: Path) -> None:

@@ -71,6 +71,16 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
+def test_a_child_that_can_say_nothing_any_more_and_lives_on_is_followed_by_another(stage: Stage) -> None:
+    async def story() -> None:
+        stage.say(a_route("a"), Whole())
+        async with running(stage.source("exec sleep 1000 >&-")):
+            await soon(lambda: stage.children >= 2)
+            assert stage.names == {"a"}
+
+    asyncio.run(story())
+
+
 def test_nothing_is_in_force_before_all_was_told(stage: Stage) -> None:
     async def story() -> None:
         stage.say(State({"m": WatchState(1.0, 0, {})}), a_route("a"), raw=b"")

@@ -1,6 +1,8 @@
-"""The access log where it cannot be written: its lines are lost, and nothing else is."""
+"""The access log tells how long who was sent away had waited; where it cannot be written, nothing else is lost."""
 
 import asyncio
+import re
+import signal
 from pathlib import Path
 
 from facts import soon
@@ -20,3 +22,19 @@ def test_a_full_disk_costs_the_lines_of_the_access_log_and_no_time_out(tmp_path:
 
     with a_gateway(tmp_path, access_log="/dev/full") as gateway:
         asyncio.run(story())
+
+
+def test_who_is_sent_away_at_the_end_of_a_drain_has_waited_until_then(tmp_path: Path) -> None:
+    async def story() -> None:
+        await asyncio.to_thread(gateway.put, a_route())
+        held = asyncio.create_task(ask(gateway, chat()))
+        await soon(lambda: gateway.metric("shoal_requests_waiting") == 1)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert (await held).error["code"] == "gateway_stopping"
+        await soon(lambda: gateway.process.poll() == 0)
+
+    with a_gateway(tmp_path, "--drain-seconds=0.2") as gateway:
+        asyncio.run(story())
+    found = re.search(r"outcome=overloaded .* queue_ms=([0-9.]+) .* duration_ms=([0-9.]+)", gateway.log())
+    assert found is not None
+    assert float(found[2]) >= float(found[1]) > 100

@@ -104,6 +104,7 @@ def test_a_caller_may_use_a_model_by_each_of_its_names_and_sees_no_other() -> No
         (b"{}", "a list of entries"),
         (b"keys: []", "a list of entries"),
         (b"[{", "this is not YAML"),
+        (b"- {name: alice, since: 2026-02-30}", "this is not YAML"),
         (b"\xff\xfe\x00", "not YAML"),
         (b"- a: b: c", "line 1: this is not YAML"),
         (content("text"), "[0]"),

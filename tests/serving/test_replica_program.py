@@ -162,9 +162,10 @@ def test_a_stream_that_runs_at_sigterm_ends_whole(start: Callable[..., Replica])
         first = stream.readline()
         replica.process.send_signal(signal.SIGTERM)
         until(lambda: "Draining" in replica.stages, "draining")
+        # Its door, which is in another process, learns of it a moment later.
+        until(lambda: replica.busy_mark() == "draining", "refused as draining")
         with replica.request("/health") as health:
             assert health.status == 503
-        until(lambda: replica.busy_mark() == "draining", "refused as draining")
         replica.tell("enough")
         body = first + stream.read()
     assert body.endswith(b"data: last\n\ndata: [DONE]\n\n")

@@ -45,7 +45,13 @@ class Up:
     """One `shoal up`."""
 
     def __init__(
-        self, folder: Path, *manifests: dict[str, Any], engine: bool = True, port: int | None = None, flags: str = ""
+        self,
+        folder: Path,
+        *manifests: dict[str, Any],
+        engine: bool = True,
+        port: int | None = None,
+        flags: str = "",
+        ports: range | None = None,
     ) -> None:
         self.folder = folder
         self.port = port or a_port()
@@ -61,10 +67,11 @@ class Up:
         program.chmod(0o700)
         scratch = folder / "scratch"
         scratch.mkdir(exist_ok=True)
+        ports = ports or own_range()
         self.environment = os.environ | {
             "TMPDIR": str(scratch),
             "SHOAL_HOME": str(self.home),
-            "SHOAL_REPLICA_PORTS": f"{own_range().start}-{own_range().stop - 1}",
+            "SHOAL_REPLICA_PORTS": f"{ports.start}-{ports.stop - 1}",
         }
         if engine:
             self.environment["SHOAL_ENGINE_PYTHON"] = str(program)
@@ -149,10 +156,15 @@ def _is_alive(process: psutil.Process) -> bool:
 
 @contextmanager
 def up(
-    folder: Path, *manifests: dict[str, Any], engine: bool = True, port: int | None = None, flags: str = ""
+    folder: Path,
+    *manifests: dict[str, Any],
+    engine: bool = True,
+    port: int | None = None,
+    flags: str = "",
+    ports: range | None = None,
 ) -> Iterator[Up]:
     """A `shoal up` that is gone at the end, whatever the test found."""
-    running = Up(folder, *manifests, engine=engine, port=port, flags=flags)
+    running = Up(folder, *manifests, engine=engine, port=port, flags=flags, ports=ports)
     try:
         yield running
     finally:

@@ -43,7 +43,7 @@ def a_replica(
 
 
 def desired(replicas: int = 1, *, surge: bool = False, deadline: float = 1800, revision: str = "new") -> Desired:
-    return Desired("qwen", revision, replicas, surge, deadline)
+    return Desired("qwen", revision, replicas, surge, deadline, asks_for_none=replicas == 0)
 
 
 @dataclass

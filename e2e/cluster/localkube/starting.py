@@ -71,7 +71,12 @@ class Starting:
 def start(place: Layout, programs: Binaries, wanted: Wanted, tell: Tell) -> State:
     """Everything that is wanted, up and answering."""
     pause = images.pause(place)
-    going = Starting(place, programs, state.read(place.state_file) or _fresh(place), tell)
+    known = state.read(place.state_file)
+    if known is not None and known.stopping:
+        steps = stopping.stop_cluster(place, known)
+        tell(f"a stop that was killed is finished ({steps} steps)")
+        known = None
+    going = Starting(place, programs, known or _fresh(place), tell)
     going.note(
         replace(
             going.state, gpus=wanted.gpus or going.state.gpus, fake_nodes=wanted.fake_nodes or going.state.fake_nodes

@@ -21,6 +21,7 @@ class State:
     processes: tuple[Process, ...] = ()
     made: tuple[str, ...] = ()  # folders that were not there before the start
     sysctls: Mapping[str, str] = field(default_factory=dict)  # machine-wide values from before the start
+    stopping: bool = False  # whoever finds this finds a stop that was killed
 
     def with_process(self, process: Process) -> "State":
         """This state with the process in place of an earlier one of its name."""
@@ -51,6 +52,7 @@ def parse(text: str, source: str) -> State:
             processes=tuple(Process(**process) for process in content["processes"]),
             made=tuple(content["made"]),
             sysctls=content["sysctls"],
+            stopping=content.get("stopping", False),
         )
     except (ValueError, TypeError, KeyError) as broken:
         raise Refused(f"{source} is damaged; run `cluster.py stop`, which works without it") from broken

@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localkube import caching, cgroups, leftovers, processes
+from localkube import state as states
 from localkube.commands import Refused, run
 from localkube.layout import Layout, Node
 from localkube.leftovers import Leftovers
@@ -41,7 +42,9 @@ def plan(found: Leftovers) -> list[Step]:
 
 
 def stop_cluster(layout: Layout, state: State) -> int:
-    """End everything of the cluster; the number of steps it took."""
+    """End everything of the cluster; the number of steps it took. From now on nobody takes it for one that runs."""
+    if layout.state_file.exists():
+        states.write(layout.state_file, replace(state, stopping=True))
     for index in {1, 2, *state.nodes}:
         cgroups.thaw(layout.node(index))
     return _until_nothing_is_left(lambda: leftovers.of_cluster(layout, state))

@@ -31,7 +31,9 @@ VALUES: Mapping[str, Any] = {
     "gateway": {
         "replicas": 2,
         "drainSeconds": 60,
-        "settleSeconds": 3,
+        # Longer than on two busy cores a Service may take to forget a pod, and than the stories' client keeps a quiet
+        # connection (5 s): one that the gateway then closes is not just being asked on.
+        "settleSeconds": 8,
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
     },
 }

@@ -20,6 +20,7 @@ _SHOWN = (
     r'{"\n"}'
 )
 _LAST_EVENT_SECONDS = 5
+_LOG_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,18 @@ def decisions(shoal: Installation, story: Models, name: str) -> list[Decided]:
             if match and match.group(2) == f"{story.namespace}/{name}":
                 found.append(Decided(_unix(match.group(1)), match.group(3), match.group(4)))
     return sorted(found, key=lambda each: each.at)
+
+
+def wait_decided(shoal: Installation, story: Models, name: str, reason: str, count: int = 1) -> list[Decided]:
+    """The decisions with this reason, as soon as there are so many: a log may tell of them after the cluster does."""
+    found: list[Decided] = []
+
+    def is_so() -> bool:
+        found[:] = [each for each in decisions(shoal, story, name) if each.reason == reason]
+        return len(found) >= count
+
+    story.until(is_so, f"the operator's log has {count} × {reason} of {name}", _LOG_SECONDS, name)
+    return found
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ def cluster(place: Layout) -> Iterator[Access]:
         yield access.from_environment(place)
         return
     with caching.locked(place.cache / "stories.lock"):
-        if state.read(place.state_file) is not None:
+        known = state.read(place.state_file)
+        if known is not None and not known.stopping:
             yield access.from_environment(place)
             return
         run([sys.executable, PROGRAM, "build"], doing="building the cluster", timeout_seconds=2400)

@@ -117,7 +117,7 @@ class ClusterSource:
                 child.kill()
                 return f"said more than fits into a line ({error})"
             if not line.endswith(b"\n"):
-                return f"ended with {await child.wait()}"
+                return await _ended(child)
             try:
                 one = cluster_wire.decode(line.rstrip(b"\n"))
             except Unreadable as error:
@@ -178,6 +178,14 @@ async def _in_any_case(work: Coroutine[None, None, None]) -> None:
     except asyncio.CancelledError:
         await doing
         raise
+
+
+async def _ended(child: asyncio.subprocess.Process) -> str:
+    """Nothing more comes from it; what its end was, unless it lives on all the same."""
+    try:
+        return f"ended with {await asyncio.wait_for(child.wait(), _END_SECONDS)}"
+    except TimeoutError:
+        return "closed its output and lives on"
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -309,6 +309,7 @@ class Exchange(Counted):
     def shed(self) -> None:
         """The gateway stops and its drain is over: a waiting request is refused."""
         if self._attempt is None and not self._is_done:
+            self._queue_seconds += self.clock() - self._queued_at
             self._line.dispatcher.leave(self)
             self._refuse(self._switchboard.refusals.stopping())
 

@@ -66,10 +66,10 @@ def read(content: bytes) -> Keyring:
     except yaml.MarkedYAMLError as error:
         at = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
         raise BadKeys(f"{at}this is not YAML") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        raise BadKeys("this is not YAML") from None
     except BadManifest as bad:
         raise BadKeys(str(bad)) from bad
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError):  # a day or a number that does not exist
+        raise BadKeys("this is not YAML") from None
     return MappingProxyType({bytes.fromhex(entry.sha256): _caller(entry) for entry in entries})
 
 
