@@ -3,15 +3,10 @@
 from pathlib import Path
 
 import pytest
-from cluster_features import CLUSTER_FEATURES
-from features import FEATURES, Feature
-from load_features import LOAD_FEATURES
-from rollout_features import ROLLOUT_FEATURES
+from all_features import ALL
+from features import Feature
 
 ROOT = Path(__file__).parents[1]
-
-
-ALL = FEATURES + LOAD_FEATURES + ROLLOUT_FEATURES + CLUSTER_FEATURES
 
 
 @pytest.mark.parametrize("feature", ALL, ids=[feature.name.replace(" ", "-") for feature in ALL])

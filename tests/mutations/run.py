@@ -13,10 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster_features import CLUSTER_FEATURES
-from features import FEATURES, Feature
-from load_features import LOAD_FEATURES
-from rollout_features import ROLLOUT_FEATURES
+from all_features import ALL
+from features import Feature
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("crds", "operator", "serving", "tests", "benchmarks", "e2e", "pyproject.toml")
@@ -25,7 +23,7 @@ MOST_SECONDS = 600.0
 
 
 def main(words: list[str]) -> int:
-    chosen = [each for each in FEATURES + LOAD_FEATURES + ROLLOUT_FEATURES + CLUSTER_FEATURES if _is_chosen(each, words)]
+    chosen = [each for each in ALL if _is_chosen(each, words)]
     with tempfile.TemporaryDirectory(prefix="shoal-mutations-") as folder:
         tree = Path(folder)
         for name in COPIED:
