@@ -9,6 +9,7 @@ STOPPING, THOUSAND = "tests/serving/test_gateway_stopping.py", "tests/serving/te
 CONNECTIONS = "tests/serving/test_gateway_upstream_connections.py"
 CUT_ANSWERS = "tests/serving/test_gateway_cut_answers.py"
 FAIRNESS = "tests/serving/test_gateway_fairness.py"
+STALLED = "tests/serving/test_gateway_stalled_clients.py"
 TRIALS = "tests/serving/test_gateway_trials.py"
 CONTINUATION = "tests/serving/test_gateway_continuation.py"
 KEYS, REALTIME = "tests/serving/test_gateway_with_keys.py", "tests/serving/test_gateway_realtime.py"
@@ -142,8 +143,8 @@ FEATURES = [
     Feature(
         "a limit for silence",
         GATEWAY + "attempt.py",
-        "            if now - self.last_read_at > idle_seconds:",
-        "            if False:",
+        "            if now - self.last_read_at <= idle_seconds:",
+        "            if True:",
         f"{BESIDE}[True-silent-after=3]",
     ),
     Feature(
@@ -458,8 +459,8 @@ FEATURES = [
     Feature(
         "nothing follows a rest that was given up",
         GATEWAY + "attempt.py",
-        "if self.stage != COMMITTED or (further and not self._forward(further, connection.complete)):",
-        "if further and not self._forward(further, connection.complete):",
+        "                if self.stage == COMMITTED:\n                    self._cut(",
+        "                if True:\n                    self._cut(",
         CUT_ANSWERS + "::test_a_rest_that_is_none_is_given_up_once",
     ),
     Feature(
@@ -483,5 +484,33 @@ FEATURES = [
         "if time.monotonic() >= begun + self._config.settle_seconds and state",
         "tests/serving/test_replica_program.py"
         "::test_a_replica_too_busy_to_hear_that_it_shall_go_cuts_nothing_that_it_then_lets_in",
+    ),
+    Feature(
+        "a client that takes nothing is given up",
+        GATEWAY + "relay.py",
+        "            self.transport.abort()\n        else:",
+        "            self.transport.close()\n        else:",
+        STALLED + "::test_what_is_held_for_a_client_that_takes_nothing_ends_with_its_connection",
+    ),
+    Feature(
+        "a client that is only slow is not given up",
+        GATEWAY + "relay.py",
+        "            self._unsent = unsent\n            self.quiet_since_sweeps = 0\n            return",
+        "            self._unsent = unsent",
+        STALLED + "::test_a_client_that_is_only_slow_is_left_alone",
+    ),
+    Feature(
+        "no silence is a cut behind the last event",
+        GATEWAY + "attempt.py",
+        "            if self.has_all():\n                self._stream_ended(",
+        "            if False:\n                self._stream_ended(",
+        CUT_ANSWERS + "::test_a_replica_that_falls_silent_behind_the_last_event_has_said_all",
+    ),
+    Feature(
+        "a client that leaves behind the last event cancels nothing",
+        GATEWAY + "exchange.py",
+        "            if has_all:  #",
+        "            if False:  #",
+        CUT_ANSWERS + "::test_a_client_that_leaves_behind_the_last_event_has_got_all",
     ),
 ]

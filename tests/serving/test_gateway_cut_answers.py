@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 import fake_engine
+from facts import soon
 from fake_engine import engines, tokens_then
-from gateway_process import Gateway, ask, chat, nothing_is_left, one_gateway, put
+from gateway_process import Client, Gateway, ask, chat, nothing_is_left, one_gateway, put
 
 gateway = one_gateway()
 
@@ -89,8 +90,9 @@ def test_what_a_model_says_of_the_end_of_streams_ends_none(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("first", [b": nothing\n\n", b'data: {"choices": [{"index": 0, "text": "y"}]}\n\n'])
 @pytest.mark.parametrize("further", [b'data: {"error": {"message": "x", "code": 500}}\n\n', b"data: more\n\n"])
-def test_a_rest_that_is_none_is_given_up_once(gateway: Gateway, further: bytes) -> None:
+def test_a_rest_that_is_none_is_given_up_once(gateway: Gateway, first: bytes, further: bytes) -> None:
     async def cut(call: fake_engine.Call) -> None:
         call.head()
         for number in (1, 2):
@@ -104,17 +106,22 @@ def test_a_rest_that_is_none_is_given_up_once(gateway: Gateway, further: bytes) 
 
     async def senseless(call: fake_engine.Call) -> None:
         call.head()
+        call.chunk(first)
+        await call.flushed()
+        await asyncio.sleep(0.03)
         call.chunk(b"data: no completion, an error of sorts\n\n" + further)
         await call.gone.wait()
 
     async def story() -> None:
         async with engines("a", "b") as (a, b):
-            a.script, b.script = [cut], [cut]
+            a.script = b.script = [cut]
             a.always = b.always = senseless
             await put(gateway, a, b, routing={"continuation": "Exact"})
             answer = await ask(gateway, chat(stream=True))
             assert '"upstream_lost"' in answer.events[-1]
             assert len(a.calls) + len(b.calls) == 2
+            # Released twice, an endpoint would have room for more than it may.
+            await soon(lambda: gateway.metric("shoal_requests_in_flight") == 0)
         await nothing_is_left(gateway)
 
     asyncio.run(story())
@@ -137,6 +144,43 @@ def test_behind_its_last_event_a_stream_cannot_be_cut(gateway: Gateway, end: fak
             await nothing_is_left(gateway)
 
     asyncio.run(story())
+
+
+def test_a_replica_that_falls_silent_behind_the_last_event_has_said_all(gateway: Gateway) -> None:
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = tokens_then(2, _last_event_and_silence)
+            await put(gateway, a, timeouts={"idleSeconds": 0.5})
+            answer = await ask(gateway, chat(stream=True))
+            assert (answer.text, answer.events[-1], answer.whole) == ("t0 t1 ", "[DONE]", True)
+            await nothing_is_left(gateway)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_leaves_behind_the_last_event_has_got_all(gateway: Gateway) -> None:
+    def ended(outcome: str) -> float:
+        return gateway.metric("shoal_requests_total", outcome=outcome)
+
+    async def story() -> None:
+        async with engines("a") as (a,):
+            a.always = tokens_then(2, _last_event_and_silence)
+            await put(gateway, a)
+            ok, cancelled = await asyncio.to_thread(ended, "ok"), await asyncio.to_thread(ended, "cancelled")
+            async with Client.connect(gateway) as client:
+                client.send(chat(stream=True))
+                await client.reader.readuntil(b"data: [DONE]\n\n")
+            await soon(lambda: a.running == 0)
+            await nothing_is_left(gateway)
+            assert await asyncio.to_thread(ended, "ok") == ok + 1
+            assert await asyncio.to_thread(ended, "cancelled") == cancelled
+
+    asyncio.run(story())
+
+
+async def _last_event_and_silence(call: fake_engine.Call) -> None:
+    call.event(b"[DONE]")
+    await call.gone.wait()
 
 
 @pytest.mark.parametrize(

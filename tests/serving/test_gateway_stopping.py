@@ -11,6 +11,7 @@ from facts import DEADLINE_SECONDS, soon, until
 from fake_engine import Call, engines
 from gateway_process import Client, a_gateway, a_route, ask, chat, command
 from held_ports import a_port
+from shoal_serving.gateway import relay
 
 
 class Held:
@@ -118,7 +119,8 @@ def test_a_request_that_stays_half_is_not_waited_for(tmp_path: Path) -> None:
             client.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
             await soon(lambda: gateway.metric("shoal_held_bytes") > 0)
             gateway.process.send_signal(signal.SIGTERM)
-            await soon(lambda: gateway.process.poll() == 0)
+            # Far below the time after which any quiet connection is closed.
+            await soon(lambda: gateway.process.poll() == 0, relay.QUIET_SECONDS - 15)
 
     with a_gateway(tmp_path) as gateway:
         asyncio.run(story())

@@ -259,7 +259,7 @@ class Attempt:
             if data and not self._forward(data, connection.complete):
                 return
         # Behind the last event nothing is missing, not even where the connection ended without the end of the body.
-        if connection.complete or (connection.lost and self.owner.surface.endings and self._has_ended()):
+        if connection.complete or (connection.lost and self.has_all()):
             self._stream_ended(connection)
         elif connection.lost:
             self._cut("the connection to the replica was lost")
@@ -324,13 +324,21 @@ class Attempt:
         """The number that an event after the last one has; for streams whose events are numbered (Responses)."""
         return errors.sequence_after(self._last_block)
 
+    def has_all(self) -> bool:
+        """Whether the last event of a stream was passed on, though the end of the body did not come yet."""
+        return self.stage == COMMITTED and self.is_stream and bool(self.owner.surface.endings) and self._has_ended()
+
     def time_out(self, now: float, is_asked_stream: bool, first_byte_seconds: float, idle_seconds: float) -> None:
         """End what is silent too long."""
         connection = self.connection
         if connection is None or connection.paused:
             return
         if self.stage == COMMITTED:
-            if now - self.last_read_at > idle_seconds:
+            if now - self.last_read_at <= idle_seconds:
+                return
+            if self.has_all():
+                self._stream_ended(connection)
+            else:
                 self._cut(f"the replica was silent for {idle_seconds:g} s")
         elif is_asked_stream or not connection.has_bytes:
             if now - self.sent_at > first_byte_seconds:

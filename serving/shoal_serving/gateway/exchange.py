@@ -322,11 +322,14 @@ class Exchange(Counted):
             self._line.dispatcher.leave(self)
             self._queue_seconds += self.clock() - self._queued_at
         else:
-            was_connecting = attempt.stage == CONNECTING
+            was_connecting, has_all = attempt.stage == CONNECTING, attempt.has_all()
             attempt.abandon()
             if not was_connecting:
-                self._through(Happening.ABORTED)
+                self._through(_COMPLETE if has_all else Happening.ABORTED)
             self._line.dispatcher.release(attempt.endpoint)
+            if has_all:  # many clients close at the last event, and do not wait for the end of the body
+                self._finish(Outcome.CONTINUED if self._is_continuing else _OK)
+                return
         self._finish(Outcome.CANCELLED)
 
     def client_slow(self) -> None:

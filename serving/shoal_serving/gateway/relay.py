@@ -27,7 +27,7 @@ BUILD: Final = "interpreted" if __file__.endswith(".py") else "compiled"
 """How this module runs; a wheel that was built without a C compiler is slower, and nothing else tells."""
 LINGER_SECONDS = 2.0
 QUIET_SECONDS = 75.0
-"""A connection on which no request is under way and nothing comes for so long is closed."""
+"""A connection on which no request is under way and nothing moves for so long is closed."""
 STALLED_SWEEPS = 5
 """Seconds without a byte of a request that has begun to come in: a gateway that stops waits for it no longer."""
 _WRITE_BUFFER = 64 * 1024
@@ -62,12 +62,15 @@ class Relay(Answering):
         "_is_reading_paused",
         "_owes_leave",
         "_queue",
+        "_unsent",
         "quiet_since_sweeps",
     )
 
     def __init__(self, switchboard: Switchboard, config: Config, clients: Clients) -> None:
         super().__init__(switchboard)
         self.quiet_since_sweeps = 0
+        self._unsent = 0
+        """Bytes of answers that the client had not taken at the last sweep."""
         self._config = config
         self._clients = clients
         self._intake: Intake | None = Intake(switchboard, self._take, self._tell_to_go_on)
@@ -143,8 +146,23 @@ class Relay(Answering):
             self.transport.close()
 
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
-        return not self._is_busy
+        """Whether no request is being answered, or the connection only waits until its last answer is taken."""
+        return not self._is_busy or bool(self.transport.is_closing())
+
+    def swept(self, most: float) -> None:
+        """Called again and again while it is idle; ends it where nothing has moved for so many calls."""
+        unsent: int = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self.quiet_since_sweeps = 0
+            return
+        self.quiet_since_sweeps += 1
+        if self.quiet_since_sweeps <= most:
+            return
+        if unsent:  # a close would wait for a client that takes nothing
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def is_through(self) -> bool:
         """Whether nothing is on its way: no request that still comes in, no answer that the client has not taken."""
@@ -303,6 +321,4 @@ def sweep(connections: Iterable[Any], seconds: float) -> None:
     most = QUIET_SECONDS / seconds
     for connection in list(connections):
         if isinstance(connection, Relay) and connection.is_idle():
-            connection.quiet_since_sweeps += 1
-            if connection.quiet_since_sweeps > most:
-                connection.transport.close()
+            connection.swept(most)
