@@ -87,6 +87,13 @@ ROLLOUT_FEATURES = [
         CLUSTER + "::test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit",
     ),
     Feature(
+        "what starts goes on though no other can be made",
+        OPERATOR + "rollout.py",
+        "(known.proven or is_on_its_way)",
+        "known.proven",
+        "tests/operator/test_planning.py::test_what_starts_goes_on_though_no_other_can_be_made",
+    ),
+    Feature(
         "the revision beside canaries is kept",
         OPERATOR + "upkeep.py",
         " and not kinds.annotation(record, labels.CANARY)",
