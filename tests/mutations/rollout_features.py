@@ -77,6 +77,14 @@ ROLLOUT_FEATURES = [
         OPERATOR + "refusals.py",
         "        self._known.get(uid, {}).pop(revision, None)",
         "        self._known.pop(uid, None)",
+        CLUSTER + "::test_what_was_refused_is_refused_still_when_the_old_revision_is_restored",
+    ),
+    Feature(
+        "a new revision is looked at before a restored replica that still starts goes",
+        OPERATOR + "succession.py",
+        '        name = naming.object_name(md.metadata.name, revision, "preflight")',
+        "        if not any(p['status'].get('phase') == 'Running' for p in its_pods):\n            return\n"
+        '        name = naming.object_name(md.metadata.name, revision, "preflight")',
         CLUSTER + "::test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts",
     ),
     Feature(
