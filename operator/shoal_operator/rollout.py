@@ -75,7 +75,8 @@ def target(desired: Desired, observed: Observed) -> Target:
     if against is None:
         return Target(desired.revision, creatable=True)
     known = observed.revision(desired.revision)
-    if known.proven and not known.canary:
+    is_on_its_way = known.fault is None and any(r.revision == desired.revision for r in observed.staying)
+    if not known.canary and (known.proven or is_on_its_way):
         return Target(desired.revision, creatable=False, because=against.sentence)
     others = _restorable(desired, observed)
     if others:

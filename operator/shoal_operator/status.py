@@ -133,7 +133,9 @@ def _missing(desired: Desired, observed: Observed) -> tuple[Reason, str]:
     if failed:
         return Reason.RESTARTING, _restarting(failed[0])
     if against:
-        return Reason.STARTING, f"an older revision is restored; that of the manifest cannot start: {against.sentence}"
+        restored = rollout.target(desired, observed).revision != desired.revision
+        why = "an older revision is restored; that of the manifest cannot start" if restored else "no other can be made"
+        return Reason.STARTING, f"{why}: {against.sentence}"
     hindered = [r.hindrance for r in on_their_way if r.hindrance] or ([observed.held] if observed.held else [])
     if hindered:
         return hindered[0].reason, hindered[0].sentence

@@ -77,6 +77,14 @@ ROLLOUT_FEATURES = [
         OPERATOR + "refusals.py",
         "        self._known.get(uid, {}).pop(revision, None)",
         "        self._known.pop(uid, None)",
+        CLUSTER + "::test_what_was_refused_is_refused_still_when_the_old_revision_is_restored",
+    ),
+    Feature(
+        "a new revision is looked at before a restored replica that still starts goes",
+        OPERATOR + "succession.py",
+        '        name = naming.object_name(md.metadata.name, revision, "preflight")',
+        "        if not any(p['status'].get('phase') == 'Running' for p in its_pods):\n            return\n"
+        '        name = naming.object_name(md.metadata.name, revision, "preflight")',
         CLUSTER + "::test_a_replica_that_is_restored_stays_though_it_starts_for_longer_than_a_refusal_lasts",
     ),
     Feature(
@@ -85,6 +93,13 @@ ROLLOUT_FEATURES = [
         "    if not refusal.pods or md",
         "    if refusal.pods is None or md",
         CLUSTER + "::test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit",
+    ),
+    Feature(
+        "what starts goes on though no other can be made",
+        OPERATOR + "rollout.py",
+        "(known.proven or is_on_its_way)",
+        "known.proven",
+        "tests/operator/test_planning.py::test_what_starts_goes_on_though_no_other_can_be_made",
     ),
     Feature(
         "the revision beside canaries is kept",

@@ -123,6 +123,14 @@ def test_a_passing_fault_is_left_to_the_supervisor() -> None:
     assert not planning.make(desired(1), Observed((dead,), (Revision("new"),)), T0).changes_something
 
 
+@pytest.mark.parametrize("known", [(OLD, Revision("new")), (Revision("new"),)])
+def test_what_starts_goes_on_though_no_other_can_be_made(known: tuple[Revision, ...]) -> None:
+    """A quota lets in one of three."""
+    seen = Observed((a_replica("a", STARTING),), known, obstacle=PASSING, not_now=frozenset({"new"}))
+
+    assert not planning.make(desired(3), seen, T0).changes_something
+
+
 def test_an_obstacle_keeps_the_old_revision_untouched() -> None:
     there = replicas(("a", READY, "old"))
 

@@ -160,6 +160,25 @@ def test_where_pods_of_both_revisions_are_refused_each_has_its_pause(strategy: s
 
 
 @pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
+def test_what_was_refused_is_refused_still_when_the_old_revision_is_restored(strategy: str) -> None:
+    """By a webhook that is not asked beforehand."""
+    cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
+    old = kinds.revision(pods(cluster)[0])
+    refusal = ApiFault(403, "denied by the policy of this cluster")
+    edit(cluster, NEW_ARGS)
+    cluster.remove(POD, pods(cluster)[0])
+    cluster.refuses = lambda method, kind, pod: (
+        refusal if (method, kind) == ("create", POD) and kinds.revision(pod) != old else None
+    )
+    cluster.writes.clear()
+
+    look(cluster, times=12)
+
+    assert [kinds.revision(pod) for pod in pods(cluster)] == [old]
+    assert creates(cluster) == 2
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "DeleteFirst"])
 def test_what_fits_a_quota_is_restored_where_the_new_revision_does_not_fit(strategy: str) -> None:
     """No old replica is there whose going would make room."""
     cluster = settled(a_wish(replicas=1, rollout={"strategy": strategy}))
