@@ -306,6 +306,7 @@ def test_a_long_stream_at_sigterm_ends_whole_and_equal(start: Callable[..., Repl
     replica.leaves_nothing()
 
 
+@pytest.mark.nightly
 def test_two_ranks_on_cpu_answer(start: Callable[..., Replica]) -> None:
     replica = start(tensor=2).ready()
     answer = replica.ask("/v1/completions", {**GREEDY, "max_tokens": 16})
