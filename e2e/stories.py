@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
     """0 when every story passed; a refusal is one sentence."""
     parser = argparse.ArgumentParser(prog="stories.py", description=__doc__)
     parser.add_argument("--nightly", action="store_true", help="the slowest stories, too")
-    parser.add_argument("--workers", type=int, default=4, metavar="N", help="stories beside each other (default: 4)")
+    parser.add_argument("--workers", type=int, default=3, metavar="N", help="stories beside each other (default: 3)")
     arguments, chosen = parser.parse_known_args(words)
     try:
         with running.cluster(PLACE) as cluster, _installed(cluster) as given:
